@@ -1,0 +1,70 @@
+/**
+ * Writes the quickstart's texts, the same bytes every time:
+ *
+ *   node examples/quickstart/generate-data.mjs                   data/train.jsonl and data/heldout.jsonl
+ *   node examples/quickstart/generate-data.mjs --pretraining F   the pretraining text, as rows of {"text": ...}, to file F
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { instruction } from "./instructions.mjs";
+import { pretrainingDocument } from "./pretraining-text.mjs";
+import { Random } from "./random.mjs";
+
+const trainRows = 3000;
+const heldoutRows = 200;
+const pretrainingRows = 9000;
+/** Characters per pretraining row: up to about 256 tokens. */
+const rowLength = 900;
+
+const jsonl = (rows) => `${rows.map((row) => JSON.stringify(row)).join("\n")}\n`;
+
+/** The instruction dataset: no sentence and no combination of field values occurs twice, within or across the splits. */
+export function instructionSplits() {
+  const random = new Random(2024);
+  const prompts = new Set();
+  const completions = new Set();
+  const rows = [];
+  while (rows.length < trainRows + heldoutRows) {
+    const row = instruction(random);
+    if (prompts.has(row.prompt) || completions.has(row.completion)) continue;
+    prompts.add(row.prompt);
+    completions.add(row.completion);
+    rows.push(row);
+  }
+  return { train: jsonl(rows.slice(0, trainRows)), heldout: jsonl(rows.slice(trainRows)) };
+}
+
+/** The pretraining text: documents joined by <|endoftext|> into rows of about the same length. */
+export function pretrainingText() {
+  const random = new Random(7);
+  const rows = [];
+  let row = pretrainingDocument(random);
+  while (rows.length < pretrainingRows) {
+    const next = pretrainingDocument(random);
+    if (row.length + next.length <= rowLength) {
+      row += `<|endoftext|>${next}`;
+    } else {
+      rows.push({ text: row });
+      row = next;
+    }
+  }
+  return jsonl(rows);
+}
+
+function write(path, text) {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+  console.log(`${path}: ${text.split("\n").length - 1} rows, ${(text.length / 1e6).toFixed(2)} MB`);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  if (process.argv[2] === "--pretraining") {
+    write(process.argv[3], pretrainingText());
+  } else {
+    const data = join(dirname(fileURLToPath(import.meta.url)), "data");
+    const { train, heldout } = instructionSplits();
+    write(join(data, "train.jsonl"), train);
+    write(join(data, "heldout.jsonl"), heldout);
+  }
+}

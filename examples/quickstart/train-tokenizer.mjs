@@ -1,0 +1,162 @@
+/**
+ * Trains a byte-level BPE tokenizer on the pretraining text and writes it in Hugging Face's format:
+ *
+ *   node examples/quickstart/train-tokenizer.mjs TEXT.jsonl MODEL_FOLDER
+ *
+ * Byte-level: every byte is a token of its own, so no text is unknown. Training merges the most frequent pair of
+ * neighbouring tokens, again and again (Sennrich et al. 2016); ties go to the pair that was made first.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const vocabSize = 1536;
+const specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"];
+const maxLength = 512;
+
+/** What ByteLevel with use_regex splits at, as GPT-2 did: words and numbers keep one space in front. */
+const chunks = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+
+const chatTemplate = `{%- for message in messages -%}
+{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{ '<|im_start|>assistant\\n' }}
+{%- endif -%}
+`;
+
+/** GPT-2's visible character for each byte: printable bytes stand for themselves, the others move to U+0100 and up. */
+function byteCharacters() {
+  const printable = (byte) =>
+    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
+  let next = 0x100;
+  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : next++));
+}
+
+/** How often each chunk occurs, as byte characters. */
+function countChunks(texts) {
+  const characters = byteCharacters();
+  const counts = new Map();
+  for (const text of texts) {
+    for (const document of text.split(specials[0])) {
+      for (const [chunk] of document.matchAll(chunks)) counts.set(chunk, (counts.get(chunk) ?? 0) + 1);
+    }
+  }
+  return [...counts].map(([chunk, count]) => ({
+    symbols: [...Buffer.from(chunk)].map((byte) => characters[byte]),
+    count,
+  }));
+}
+
+/** The most frequent pair of neighbours; among equals the one whose tokens have the lowest ids. */
+function bestPair(chunksLeft, ids) {
+  const counts = new Map();
+  for (const { symbols, count } of chunksLeft) {
+    for (let i = 0; i + 1 < symbols.length; i++) {
+      const key = ids.get(symbols[i]) * vocabSize + ids.get(symbols[i + 1]);
+      counts.set(key, (counts.get(key) ?? 0) + count);
+    }
+  }
+  let best;
+  for (const [key, count] of counts) {
+    if (!best || count > best.count || (count === best.count && key < best.key)) best = { key, count };
+  }
+  return best;
+}
+
+/** Joins every occurrence of [left, right] in a chunk, from the left. */
+function merge(symbols, left, right) {
+  const merged = [];
+  for (let i = 0; i < symbols.length; i++) {
+    if (symbols[i] === left && symbols[i + 1] === right) {
+      merged.push(left + right);
+      i++;
+    } else {
+      merged.push(symbols[i]);
+    }
+  }
+  return merged;
+}
+
+/** The vocabulary (special tokens first, then bytes, then merges) and the merges in order. */
+export function trainBpe(texts) {
+  const tokens = [...specials, ...byteCharacters().sort()];
+  const ids = new Map(tokens.map((token, id) => [token, id]));
+  const merges = [];
+  let chunksLeft = countChunks(texts);
+  while (tokens.length < vocabSize) {
+    chunksLeft = chunksLeft.filter(({ symbols }) => symbols.length > 1);
+    const best = bestPair(chunksLeft, ids);
+    if (!best || best.count < 2) {
+      throw new Error(`The text is too small for a vocabulary of ${vocabSize}: it ends at ${tokens.length}.`);
+    }
+    const left = tokens[Math.floor(best.key / vocabSize)];
+    const right = tokens[best.key % vocabSize];
+    merges.push([left, right]);
+    ids.set(left + right, tokens.length);
+    tokens.push(left + right);
+    for (const chunk of chunksLeft) chunk.symbols = merge(chunk.symbols, left, right);
+  }
+  return { vocab: Object.fromEntries(ids), merges };
+}
+
+function tokenizerJson({ vocab, merges }) {
+  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
+  return {
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: specials.map((content, id) => ({
+      id,
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special: true,
+    })),
+    normalizer: null,
+    pre_tokenizer: byteLevel,
+    post_processor: null,
+    decoder: byteLevel,
+    model: {
+      type: "BPE",
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab,
+      merges,
+    },
+  };
+}
+
+const tokenizerConfig = {
+  tokenizer_class: "PreTrainedTokenizerFast",
+  bos_token: null,
+  eos_token: specials[0],
+  pad_token: specials[3],
+  unk_token: null,
+  clean_up_tokenization_spaces: false,
+  model_max_length: maxLength,
+};
+
+/** Writes tokenizer.json, tokenizer_config.json and chat_template.jinja to a model folder. */
+export function writeTokenizer(folder, texts) {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "tokenizer.json"), `${JSON.stringify(tokenizerJson(trainBpe(texts)), null, 1)}\n`);
+  writeFileSync(join(folder, "tokenizer_config.json"), `${JSON.stringify(tokenizerConfig, null, 2)}\n`);
+  writeFileSync(join(folder, "chat_template.jinja"), chatTemplate);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [text, folder] = process.argv.slice(2);
+  const rows = readFileSync(text, "utf8").trimEnd().split("\n");
+  writeTokenizer(
+    folder,
+    rows.map((row) => JSON.parse(row).text),
+  );
+}

@@ -1,0 +1,107 @@
+// PyTorch's generators: the default one of the CPU and named ones, seedable, their state readable and settable.
+#include "random.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <cstring>
+#include <unordered_map>
+
+#include "bindings.h"
+#include "values.h"
+
+namespace slimtune {
+namespace {
+
+// Main thread only, of every environment; a generator's own mutex guards its draws.
+std::mutex tableMutex;
+std::unordered_map<int64_t, at::Generator>& table() {
+  static std::unordered_map<int64_t, at::Generator> generators;
+  return generators;
+}
+int64_t nextGenerator = 1;
+
+at::Generator orDefault(const Napi::Value& value, const std::string& what) {
+  if (value.IsNull() || value.IsUndefined()) return at::detail::getDefaultCPUGenerator();
+  return generatorOf(value, what);
+}
+
+/// createGenerator(seed): a handle of a CPU generator.
+Napi::Value createGenerator(const Napi::CallbackInfo& info) {
+  const int64_t seed = integerOf(info[0], "createGenerator: seed");
+  std::lock_guard<std::mutex> lock(tableMutex);
+  table().emplace(nextGenerator, at::detail::createCPUGenerator(static_cast<uint64_t>(seed)));
+  return Napi::Number::New(info.Env(), static_cast<double>(nextGenerator++));
+}
+
+Napi::Value freeGenerator(const Napi::CallbackInfo& info) {
+  const int64_t id = integerOf(info[0], "freeGenerator");
+  std::lock_guard<std::mutex> lock(tableMutex);
+  if (table().erase(id) == 0) throw std::runtime_error("freeGenerator: no such generator");
+  return info.Env().Undefined();
+}
+
+/// manualSeed(seed, generator | null): in order with the ops enqueued before.
+Napi::Value manualSeed(const Napi::CallbackInfo& info) {
+  const int64_t seed = integerOf(info[0], "manualSeed: seed");
+  at::Generator generator = orDefault(info[1], "manualSeed: generator");
+  Engine::of(info.Env()).enqueue("manualSeed", {}, {}, [generator, seed]() mutable {
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_current_seed(static_cast<uint64_t>(seed));
+  });
+  return info.Env().Undefined();
+}
+
+/// getRngState(generator | null): a promise of PyTorch's own state bytes (5,056 for the CPU).
+Napi::Value getRngState(const Napi::CallbackInfo& info) {
+  at::Generator generator = orDefault(info[0], "getRngState: generator");
+  return Engine::of(info.Env()).read(info.Env(), "getRngState", {}, [generator]() -> Settle {
+    at::Tensor state;
+    {
+      at::Generator mutableGenerator = generator;
+      std::lock_guard<std::mutex> lock(mutableGenerator.mutex());
+      state = generator.get_state().contiguous();
+    }
+    return [state](Napi::Env env) {
+      auto bytes = Napi::Uint8Array::New(env, state.nbytes());
+      std::memcpy(bytes.Data(), state.const_data_ptr(), state.nbytes());
+      return bytes;
+    };
+  });
+}
+
+/// setRngState(bytes, generator | null).
+Napi::Value setRngState(const Napi::CallbackInfo& info) {
+  if (!info[0].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "setRngState: expected a Uint8Array");
+  const auto view = info[0].As<Napi::TypedArray>();
+  at::Generator generator = orDefault(info[1], "setRngState: generator");
+  at::Tensor state = at::empty({static_cast<int64_t>(view.ByteLength())}, at::kByte);
+  if (view.ByteLength()) {
+    std::memcpy(state.mutable_data_ptr(), static_cast<const uint8_t*>(view.ArrayBuffer().Data()) + view.ByteOffset(),
+                view.ByteLength());
+  }
+  Engine::of(info.Env()).enqueue("setRngState", {}, {}, [generator, state]() mutable {
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_state(state);
+  });
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+at::Generator generatorOf(const Napi::Value& value, const std::string& what) {
+  const int64_t id = integerOf(value, what);
+  std::lock_guard<std::mutex> lock(tableMutex);
+  const auto found = table().find(id);
+  if (found == table().end()) throw Napi::TypeError::New(value.Env(), what + ": no such generator");
+  return found->second;
+}
+
+void defineRandom(Napi::Object& exports) {
+  define(exports, "createGenerator", createGenerator);
+  define(exports, "freeGenerator", freeGenerator);
+  define(exports, "manualSeed", manualSeed);
+  define(exports, "getRngState", getRngState);
+  define(exports, "setRngState", setRngState);
+}
+
+}  // namespace slimtune

@@ -1,0 +1,138 @@
+import { readFile } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import type { z } from "zod";
+import { UserError } from "../errors.js";
+import { didYouMean } from "../nearest.js";
+import { checkArguments, fieldOf, OLD_NAMES, TrainingArguments } from "../train/arguments/index.js";
+import type { Override } from "./overrides.js";
+import { type Resolved, resolveDataset, resolveModel } from "./paths.js";
+import { configKeys, configSchema } from "./schema.js";
+import { parseYaml } from "./yaml.js";
+
+type Checked = Omit<z.output<typeof configSchema>, "training_args" | "quantization">;
+
+/** A checked config: local paths are absolute, hub ids as they were written. */
+export interface RunConfig extends Checked {
+  training_args: TrainingArguments;
+}
+
+interface Problem {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+}
+
+/**
+ * Reads a config file and lays the options of the command line over it. A relative path in the file is seen from the
+ * file's folder, one on the command line from the current folder; `output_dir` always from the current folder.
+ * @throws UserError with every problem, each with its line or its option.
+ */
+export async function loadConfig(file: string, overrides: readonly Override[] = []): Promise<RunConfig> {
+  const { data, lineOf } = parseYaml(file, await read(file));
+  for (const override of overrides) apply(data, override);
+  // `adapter:` with nothing behind it is an absent adapter.
+  for (const key of Object.keys(data)) if (data[key] === null) delete data[key];
+
+  const overridden = (path: readonly PropertyKey[]) =>
+    overrides.findLast((override) => override.path.every((key, i) => String(path[i]) === key));
+  const locate = ({ path, message }: Problem) => {
+    const override = overridden(path);
+    return override === undefined
+      ? `${file}:${lineOf(path)}: ${pathText(path)}: ${message}`
+      : `${override.given}: ${message}`;
+  };
+  const folderOf = (path: readonly PropertyKey[]) =>
+    overridden(path) === undefined ? dirname(resolve(file)) : process.cwd();
+
+  const { training_args, ...rest } = data;
+  const problems: Problem[] = [];
+  const checked = configSchema.omit({ training_args: true }).safeParse(rest);
+  if (!checked.success) problems.push(...checked.error.issues.flatMap(issueProblems(rest)));
+  problems.push(...argumentProblems(training_args));
+  if (checked.success) problems.push(...resolvePaths(checked.data, folderOf));
+  if (problems.length > 0 || !checked.success) throw new UserError(problems.map(locate).join("\n"));
+
+  const { quantization: _, ...config } = checked.data;
+  return { ...config, training_args: new TrainingArguments(training_args ?? {}) };
+}
+
+async function read(file: string): Promise<string> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") throw new UserError(`${file}: there is no such config file`);
+    if (code === "EISDIR") throw new UserError(`${file} is a folder; name the config file in it`);
+    throw new UserError(`${file}: cannot be read: ${message}`);
+  }
+}
+
+function apply(data: Record<string, unknown>, { given, path, value }: Override): void {
+  let target = data;
+  for (const key of path.slice(0, -1)) {
+    const inner = Object.hasOwn(target, key) ? target[key] : undefined;
+    if (inner !== undefined && inner !== null && (typeof inner !== "object" || Array.isArray(inner))) {
+      throw new UserError(`${given}: ${key} is ${JSON.stringify(inner)} in the config file, which has no keys to set`);
+    }
+    const next = (inner ?? {}) as Record<string, unknown>;
+    target[key] = next;
+    target = next;
+  }
+  target[path.at(-1)!] = value;
+}
+
+/** Problems of one zod issue, in words for a person. */
+const issueProblems =
+  (input: Record<string, unknown>) =>
+  (issue: z.core.$ZodIssue): Problem[] => {
+    const { path } = issue;
+    if (issue.code === "unrecognized_keys" && path.length === 0) {
+      return issue.keys.map((key) => ({ path: [key], message: unknownKey(key) }));
+    }
+    if (issue.message.startsWith("Invalid input: ")) {
+      const value = path.reduce<unknown>((object, key) => (object as Record<PropertyKey, unknown>)?.[key], input);
+      const message = issue.message.replace(/^Invalid input: /, "").replace(/, received .*$/, "");
+      return [{ path, message: `${message}, got ${JSON.stringify(value) ?? "nothing"}` }];
+    }
+    return [{ path, message: issue.message }];
+  };
+
+const unknownKey = (key: string) =>
+  fieldOf(key) !== undefined || Object.hasOwn(OLD_NAMES, key)
+    ? "is a training argument: put it under training_args"
+    : `unknown key${didYouMean(key, configKeys)}; keys are ${configKeys.join(", ")}`;
+
+function argumentProblems(args: unknown): Problem[] {
+  if (args === undefined) return [];
+  if (typeof args !== "object" || args === null || Array.isArray(args)) {
+    return [{ path: ["training_args"], message: `expected names and values, got ${JSON.stringify(args)}` }];
+  }
+  return checkArguments(args as Record<string, unknown>).problems.map(({ name, message }) => ({
+    path: ["training_args", name],
+    message: configKeys.includes(name) ? "belongs at the top level of the config, beside training_args" : message,
+  }));
+}
+
+/** Replaces local paths by absolute ones, in place. */
+function resolvePaths(config: Checked, folderOf: (path: readonly PropertyKey[]) => string): Problem[] {
+  const problems: Problem[] = [];
+  type Resolver = (value: string, folder: string) => Resolved;
+  const visit = (holder: Record<PropertyKey, unknown>, key: PropertyKey, path: PropertyKey[], resolver: Resolver) => {
+    const value = holder[key];
+    if (typeof value === "string") {
+      const resolved = resolver(value, folderOf(path));
+      if ("problem" in resolved) problems.push({ path, message: resolved.problem });
+      else holder[key] = resolved.value;
+    } else if (Array.isArray(value)) {
+      for (const i of value.keys()) visit(value as unknown as Record<PropertyKey, unknown>, i, [...path, i], resolver);
+    } else if (typeof value === "object" && value !== null) {
+      visit(value as Record<PropertyKey, unknown>, "path", [...path, "path"], resolver);
+    }
+  };
+  const holder = config as unknown as Record<PropertyKey, unknown>;
+  for (const key of ["model", "adapter"]) visit(holder, key, [key], resolveModel);
+  for (const key of ["dataset", "eval_dataset"]) visit(holder, key, [key], resolveDataset);
+  return problems;
+}
+
+const pathText = (path: readonly PropertyKey[]) =>
+  path.map((key, i) => (typeof key === "number" ? `[${key}]` : `${i > 0 ? "." : ""}${String(key)}`)).join("");

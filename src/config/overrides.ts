@@ -1,0 +1,110 @@
+import { parse } from "yaml";
+import type { z } from "zod";
+import { UserError } from "../errors.js";
+import { didYouMean } from "../nearest.js";
+import { fieldNames, fieldOf, OLD_NAMES } from "../train/arguments/index.js";
+import { configKeys } from "./schema.js";
+
+/** One `--name value` of the command line. */
+export interface Override {
+  /** As typed, for messages. */
+  readonly given: string;
+  /** Where it goes in the config. */
+  readonly path: readonly [string, ...string[]];
+  readonly value: unknown;
+}
+
+/** Keys of the config whose values are names of files or of things on a hub. */
+const NAMES = new Set(["model", "adapter", "dataset", "eval_dataset"]);
+
+const BOOLEANS: Record<string, boolean> = {
+  ...{ true: true, yes: true, y: true, t: true, 1: true },
+  ...{ false: false, no: false, n: false, f: false, 0: false },
+};
+
+/**
+ * Splits the words behind `slimtune train`: one config file, and options `--name value`, `--name=value` or, for
+ * switches, `--name`. A name is a training argument, a key of the config, or a path into one (`--lora.r`); dashes and
+ * underscores are the same.
+ * @throws UserError on an unknown name, a missing value, a missing or second config file.
+ */
+export function parseCommandLine(words: readonly string[]): { config: string; overrides: Override[] } {
+  const overrides: Override[] = [];
+  const files: string[] = [];
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    if (!word.startsWith("--")) {
+      files.push(word);
+      continue;
+    }
+    const equals = word.indexOf("=");
+    const given = equals < 0 ? word : word.slice(0, equals);
+    const path = targetOf(given);
+    if (equals >= 0) {
+      overrides.push({ given, path, value: valueOf(path, word.slice(equals + 1)) });
+      continue;
+    }
+    const next = words[i + 1];
+    const isSwitch = schemaOf(path)?.safeParse(true).success === true;
+    // A switch takes the next word only when that says yes or no: `--bf16 config.yaml` is a switch and a file.
+    const takesNext = next !== undefined && !next.startsWith("--") && (!isPureSwitch(path) || isBooleanText(next));
+    if (takesNext) {
+      overrides.push({ given, path, value: valueOf(path, next) });
+      i++;
+    } else if (isSwitch) {
+      overrides.push({ given, path, value: true });
+    } else {
+      throw new UserError(`${given} needs a value: ${given} VALUE`);
+    }
+  }
+  const [config, second] = files;
+  if (config === undefined) throw new UserError("no config file given; try: slimtune train config.yaml");
+  if (second !== undefined) {
+    throw new UserError(`unexpected "${second}" on the command line: there is one config file, "${config}", and --name value`);
+  }
+  return { config, overrides };
+}
+
+function targetOf(given: string): [string, ...string[]] {
+  const [first = "", ...rest] = given.slice(2).split(".");
+  const name = first.replaceAll("-", "_");
+  const inner = rest.map((part) => part.replaceAll("-", "_"));
+  if (configKeys.includes(name)) return [name, ...inner];
+  if (inner.length === 0 && (fieldOf(name) !== undefined || Object.hasOwn(OLD_NAMES, name))) return ["training_args", name];
+  const names = [...configKeys, ...fieldNames, ...Object.keys(OLD_NAMES)];
+  throw new UserError(`unknown option ${given}${didYouMean(name, names)}; slimtune train --help lists them all`);
+}
+
+/** What a value at this path is checked with, where that is known before the whole config is. */
+function schemaOf(path: readonly string[]): z.ZodType | undefined {
+  return path[0] === "training_args" && path[1] !== undefined ? fieldOf(path[1])?.schema : undefined;
+}
+
+const isBooleanText = (text: string) => Object.hasOwn(BOOLEANS, text.toLowerCase());
+
+/** Takes yes and no, but no other text (as `resume_from_checkpoint` does). */
+function isPureSwitch(path: readonly string[]): boolean {
+  const schema = schemaOf(path);
+  return schema?.safeParse(true).success === true && !schema.safeParse("some text").success;
+}
+
+/** The value that a word stands for: read as YAML, except where the option takes it as it is. */
+function valueOf(path: readonly string[], text: string): unknown {
+  if (path.length === 1 && NAMES.has(path[0]!) && !/^\s*[{[]/.test(text)) return text;
+  const parsed = parseWord(text);
+  const schema = schemaOf(path);
+  if (schema === undefined || schema.safeParse(parsed).success) return parsed;
+  if (schema.safeParse(text).success) return text;
+  if (schema.safeParse(true).success && isBooleanText(text)) return BOOLEANS[text.toLowerCase()];
+  return parsed;
+}
+
+function parseWord(text: string): unknown {
+  try {
+    const value: unknown = parse(text);
+    // A plain text stays as typed: YAML would cut a comment off.
+    return typeof value === "string" ? text : value;
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,34 @@
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { resolve } from "node:path";
+
+const HUB_ID = /^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)?$/;
+const SAYS_PATH = /^(\.\.?|~)?[/\\]|^(\.\.?|~)$/;
+const GLOB = /[*?[\]{}]/;
+const DATA_FILE = /\.(jsonl?|csv|tsv|parquet|txt|arrow|gz|zst)$/i;
+
+/** `~` and `~/x` are in the home folder. */
+export const expandHome = (path: string) => (/^~(?=$|[/\\])/.test(path) ? homedir() + path.slice(1) : path);
+
+export type Resolved = { value: string } | { problem: string };
+
+/**
+ * A value that is a local path or a hub id: the absolute path where something is there (seen from `folder`), the hub id
+ * as it is otherwise; a problem where it can be neither.
+ */
+export function resolveModel(value: string, folder: string): Resolved {
+  const path = resolve(folder, expandHome(value));
+  if (existsSync(path)) return { value: path };
+  if (SAYS_PATH.test(value)) return { problem: `no such folder: ${path}` };
+  if (HUB_ID.test(value)) return { value };
+  return { problem: `"${value}" is neither a folder (${path} does not exist) nor a hub id such as org/name` };
+}
+
+/** The same for a dataset, which may be a glob, too. */
+export function resolveDataset(value: string, folder: string): Resolved {
+  const path = resolve(folder, expandHome(value));
+  if (existsSync(path) || GLOB.test(value)) return { value: path };
+  if (SAYS_PATH.test(value) || DATA_FILE.test(value)) return { problem: `no such file or folder: ${path}` };
+  if (HUB_ID.test(value)) return { value };
+  return { problem: `"${value}" is neither a file (${path} does not exist) nor the hub id of a dataset` };
+}

@@ -1,0 +1,42 @@
+import { z } from "zod";
+import { datasetSchema } from "../data/config.js";
+import { loraSchema } from "../peft/config.js";
+import { trainingArgumentsSchema } from "../train/arguments/index.js";
+
+const required = (what: string) => (issue: { input?: unknown }) =>
+  issue.input === undefined ? `is required: ${what}` : `expected ${what}`;
+
+const MODEL = "the path of a model folder in Hugging Face format, or a hub id such as org/name";
+
+/** The config file of `slimtune train`. `training_args` is checked against the table, which says more. */
+export const configSchema = z.strictObject({
+  model: z.string({ error: required(MODEL) }).min(1).describe(`The model to fine-tune: ${MODEL}.`),
+  adapter: z
+    .string({ error: required("the path of a PEFT adapter, or a hub id") })
+    .min(1)
+    .optional()
+    .describe("A PEFT adapter to go on training: a path or a hub id."),
+  dataset: datasetSchema,
+  eval_dataset: datasetSchema.optional(),
+  lora: loraSchema.optional().describe("Train a LoRA adapter. Absent: all weights are trained."),
+  quantization: z
+    .unknown()
+    .refine((value) => value === undefined, {
+      error: "is not built yet; remove it and use bf16 to halve the memory of the weights",
+    })
+    .optional()
+    .describe("Quantised base weights. Not built yet."),
+  training_args: trainingArgumentsSchema
+    .optional()
+    .describe("Names, defaults and meaning of Hugging Face's TrainingArguments, with the data options of SFTConfig."),
+});
+
+export const configKeys = Object.keys(configSchema.shape);
+
+/** JSON Schema of the config file, for editors. */
+export function configJsonSchema(): object {
+  return {
+    ...z.toJSONSchema(configSchema, { io: "input", unrepresentable: "any" }),
+    title: "slimtune config file",
+  };
+}

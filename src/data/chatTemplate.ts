@@ -1,0 +1,147 @@
+import { randomUUID } from "node:crypto";
+import { Template } from "@huggingface/jinja";
+import { UserError } from "../errors.js";
+import type { Message } from "./format.js";
+
+export interface RenderOptions {
+  /** End with the header that asks the assistant to speak. */
+  addGenerationPrompt?: boolean;
+  tools?: unknown[] | null;
+  /** Further variables for the template. */
+  [name: string]: unknown;
+}
+
+/** A rendered conversation and the stretches of it that the assistant said, as indices of UTF-16 units [start, end). */
+export interface MarkedText {
+  text: string;
+  spans: [start: number, end: number][];
+}
+
+const GENERATION_TAG = /\{%(-?)\s*(end)?generation\s*(-?)%\}/g;
+// Random, so that no text of a dataset can hold it.
+const MARK = `\uE000${randomUUID()}`;
+const START = `${MARK}<\uE001`;
+const END = `${MARK}>\uE001`;
+
+/**
+ * A chat template of a model folder: Jinja with the settings, variables and functions that transformers gives it.
+ * Named templates are supported as there: "tool_use" when there are tools, else "default".
+ */
+export class ChatTemplate {
+  readonly #sources: Map<string, string>;
+  readonly #variables: Record<string, unknown>;
+  readonly #compiled = new Map<string, Template>();
+
+  /** `variables` are the special tokens by name (`bos_token`, ...). */
+  constructor(sources: Map<string, string>, variables: Record<string, unknown>) {
+    this.#sources = sources;
+    this.#variables = variables;
+  }
+
+  /** The same templates with other special tokens. */
+  withVariables(variables: Record<string, unknown>): ChatTemplate {
+    return new ChatTemplate(this.#sources, { ...this.#variables, ...variables });
+  }
+
+  /** @throws UserError when the template refuses the conversation or fails on it. */
+  render(messages: Message[], options: RenderOptions = {}): string {
+    return this.#render(this.#choose(options.tools), messages, options);
+  }
+
+  /**
+   * Renders a conversation and finds what the assistant said: by the `{% generation %}` blocks of the template, or, when
+   * it has none, by rendering the conversation turn by turn, each of which must begin with the one before.
+   * @throws UserError when neither way finds the assistant's turns.
+   */
+  renderMarked(messages: Message[], options: RenderOptions = {}): MarkedText {
+    const source = this.#choose(options.tools);
+    const text = this.#render(source, messages, options);
+    const withoutComments = source.replace(/\{#[\s\S]*?#\}/g, "");
+    return withoutComments.search(GENERATION_TAG) >= 0
+      ? this.#splitMarks(source, text, messages, options)
+      : { text, spans: this.#spansByPrefix(source, text, messages, options) };
+  }
+
+  #choose(tools: unknown[] | null | undefined): string {
+    const source = (tools ? this.#sources.get("tool_use") : undefined) ?? this.#sources.get("default");
+    if (source !== undefined) return source;
+    throw new UserError(
+      `the model folder has several chat templates (${[...this.#sources.keys()].join(", ")}) and none is named ` +
+        '"default". Name one so in tokenizer_config.json, or save it as chat_template.jinja.',
+    );
+  }
+
+  #render(source: string, messages: Message[], { addGenerationPrompt, tools, ...others }: RenderOptions): string {
+    let template = this.#compiled.get(source);
+    try {
+      if (template === undefined) {
+        template = new Template(source);
+        this.#compiled.set(source, template);
+      }
+      return template.render({
+        documents: null,
+        ...this.#variables,
+        ...others,
+        messages,
+        tools: tools ?? null,
+        add_generation_prompt: addGenerationPrompt ?? false,
+      });
+    } catch (error) {
+      throw new UserError(
+        `the model's chat template ${template ? "fails on this conversation" : "cannot be read"}: ${(error as Error).message}`,
+        { cause: error },
+      );
+    }
+  }
+
+  #splitMarks(source: string, text: string, messages: Message[], options: RenderOptions): MarkedText {
+    // A block tag and an expression with the same whitespace control as the tag they stand for.
+    const marked = source.replace(
+      GENERATION_TAG,
+      (_, before: string, end: string | undefined, after: string) =>
+        `{%${before} if true %}{{ "${end ? END : START}" }}{% endif ${after}%}`,
+    );
+    const rendered = this.#render(marked, messages, options);
+    const spans: [number, number][] = [];
+    let plain = "";
+    let open: number | undefined;
+    for (const [index, part] of rendered.split(MARK).entries()) {
+      if (index === 0) {
+        plain = part;
+        continue;
+      }
+      if (part.startsWith("<")) open = plain.length;
+      else if (open !== undefined) {
+        spans.push([open, plain.length]);
+        open = undefined;
+      }
+      plain += part.slice(2);
+    }
+    if (plain !== text) {
+      throw new UserError(
+        "assistant_only_loss: the model's chat template uses the text of its {% generation %} blocks, so the " +
+          "assistant's turns cannot be marked. Move the blocks to where the text is written out.",
+      );
+    }
+    return { text, spans };
+  }
+
+  #spansByPrefix(source: string, text: string, messages: Message[], options: RenderOptions): [number, number][] {
+    const spans: [number, number][] = [];
+    for (const [index, { role }] of messages.entries()) {
+      if (role !== "assistant") continue;
+      const before = this.#render(source, messages.slice(0, index), { ...options, addGenerationPrompt: true });
+      const after = this.#render(source, messages.slice(0, index + 1), { ...options, addGenerationPrompt: false });
+      if (!after.startsWith(before) || !text.startsWith(after)) {
+        throw new UserError(
+          "assistant_only_loss: the model's chat template has no {% generation %} block, and its text for the first " +
+            `${index + 1} turns is not the beginning of its text for the whole conversation, so the assistant's turns ` +
+            "cannot be found. Put {% generation %} ... {% endgeneration %} around them in chat_template.jinja, or use " +
+            "prompt/completion data.",
+        );
+      }
+      spans.push([before.length, after.length]);
+    }
+    return spans;
+  }
+}

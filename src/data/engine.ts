@@ -1,0 +1,65 @@
+import { TextDecoder } from "node:util";
+import * as library from "@huggingface/tokenizers";
+import type { TokenizerJson } from "./tokenizerFiles.js";
+
+/**
+ * The part of @huggingface/tokenizers that is used. Its own declarations cannot be followed by TypeScript's NodeNext
+ * resolution (their imports lack extensions), so that everything from there would be `any`.
+ */
+export interface Engine {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[]; tokens: string[] };
+  decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string;
+  token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
+  normalizer: ((text: string) => string) | null;
+  pre_tokenizer: PreTokenizer | null;
+  decoder: Decoder | null;
+  model: { vocab: string[] };
+}
+
+interface PreTokenizer {
+  pattern?: RegExp;
+  config?: { individual_digits?: boolean };
+  tokenizers?: (PreTokenizer | null)[];
+}
+
+interface Decoder {
+  text_decoder?: TextDecoder;
+  decoders?: (Decoder | null)[];
+}
+
+const { Tokenizer, ByteLevelPreTokenizer, DigitsPreTokenizer, ByteFallbackDecoder } = library as unknown as {
+  Tokenizer: new (tokenizer: TokenizerJson, config: object) => Engine;
+  ByteLevelPreTokenizer: new () => PreTokenizer;
+  DigitsPreTokenizer: new () => PreTokenizer;
+  ByteFallbackDecoder: new () => Decoder;
+};
+
+/** The tokenizer of a tokenizer.json, made to give the tokens of the original library. Throws what the library throws. */
+export function makeEngine(json: TokenizerJson): Engine {
+  const engine = new Tokenizer(json, {});
+  correctPreTokenizer(engine.pre_tokenizer);
+  correctDecoder(engine.decoder);
+  return engine;
+}
+
+const GPT2_WORDS =
+  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+
+/**
+ * Where the JavaScript library splits otherwise than the original: its \s has U+FEFF and lacks U+0085, and its digits are
+ * 0-9 alone, where the original takes every number character (½, Ⅷ, ٣).
+ */
+function correctPreTokenizer(part: PreTokenizer | null): void {
+  for (const child of part?.tokenizers ?? []) correctPreTokenizer(child);
+  if (part instanceof ByteLevelPreTokenizer) part.pattern = GPT2_WORDS;
+  if (part instanceof DigitsPreTokenizer) {
+    part.pattern = part.config?.individual_digits ? /\P{N}+|\p{N}/gu : /\P{N}+|\p{N}+/gu;
+  }
+}
+
+/** The library's byte fallback drops a byte order mark that the model wrote. */
+function correctDecoder(part: Decoder | null): void {
+  for (const child of part?.decoders ?? []) correctDecoder(child);
+  if (part instanceof ByteFallbackDecoder) part.text_decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+}

@@ -1,0 +1,263 @@
+import { setImmediate } from "node:timers/promises";
+import { UserError } from "../errors.js";
+import { type Conversation, type Sample, toSample } from "./format.js";
+import type { Row } from "./read.js";
+import type { Tokenizer } from "./tokenizer.js";
+
+/** Tokens of one example. A label is the token itself, or -100 where it gives no loss; labels are not shifted. */
+export interface Example {
+  inputIds: Int32Array; // [T]
+  labels: Int32Array; // [T]
+}
+
+/** Training arguments of these names, and how to follow and stop the work. */
+export interface TokenizeOptions {
+  /** Tokens of an example at most; null: no limit of its own. */
+  max_length: number | null;
+  truncation_mode: "keep_start" | "keep_end";
+  /** null: on for prompt/completion rows, off for others. */
+  completion_only_loss: boolean | null;
+  assistant_only_loss: boolean;
+  dataset_text_field: string;
+  /** null: the tokenizer's own. */
+  eos_token: string | null;
+  /** Positions of the model: examples are cut there when max_length allows more. */
+  max_positions?: number;
+  onProgress?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+/** What happened to the rows, for the run to tell. All are numbers of rows, but for the last three. */
+export interface TokenizeReport {
+  rows: number;
+  /** Cut to max_length. */
+  truncated: number;
+  /** Cut to the model's positions, because max_length is longer (or null). */
+  cutToPositions: number;
+  /** Left out, because no token of them gives a loss (after cutting). */
+  droppedFullyMasked: number;
+  /** Whose prompt's tokens are not the first tokens of prompt + completion: as in TRL, as many are masked. */
+  promptNotPrefix: number;
+  /** Whose own text holds the written form of a special token, which became that token. */
+  specialTokensInText: number;
+  /** Texts of another column than "text": as in TRL, they get no EOS. */
+  withoutEos: number;
+  /** Roles other than system, user, assistant, tool and developer: the chat template may not know them. */
+  unusualRoles: string[];
+  /** Tokens of all examples, and how many of them give a loss. */
+  tokens: number;
+  labels: number;
+}
+
+export interface TokenizedDataset {
+  examples: Example[];
+  report: TokenizeReport;
+}
+
+const IGNORE = -100;
+const SLICE_MS = 10;
+const USUAL_ROLES = new Set(["system", "user", "assistant", "tool", "developer"]);
+
+/**
+ * Turns rows into tokens and labels as TRL 1.13's SFTTrainer does, in the order of the rows. The event loop gets its
+ * turn about every 10 ms.
+ * @throws UserError that names the row for data that does not fit its format or the options, and when no row gives a
+ * loss. The reason of `signal` when it aborts.
+ */
+export async function tokenizeDataset(
+  rows: readonly Row[],
+  tokenizer: Tokenizer,
+  options: TokenizeOptions,
+): Promise<TokenizedDataset> {
+  const worker = new DatasetTokenizer(
+    options.eos_token === null ? tokenizer : tokenizer.withEosToken(options.eos_token),
+    options,
+  );
+  let sliceEnd = performance.now() + SLICE_MS;
+  for (const [index, row] of rows.entries()) {
+    worker.add(row);
+    if (performance.now() < sliceEnd) continue;
+    options.onProgress?.(index + 1, rows.length);
+    await setImmediate();
+    options.signal?.throwIfAborted();
+    sliceEnd = performance.now() + SLICE_MS;
+  }
+  options.onProgress?.(rows.length, rows.length);
+  return worker.finish();
+}
+
+/** Tokens of a row before cutting; `learn[i]` is 0 where token i gives no loss. */
+interface Masked {
+  ids: number[];
+  learn: Uint8Array;
+}
+
+class DatasetTokenizer {
+  readonly #tokenizer: Tokenizer;
+  readonly #options: TokenizeOptions;
+  readonly #examples: Example[] = [];
+  readonly #roles = new Set<string>();
+  readonly #report: TokenizeReport = {
+    rows: 0,
+    truncated: 0,
+    cutToPositions: 0,
+    droppedFullyMasked: 0,
+    promptNotPrefix: 0,
+    specialTokensInText: 0,
+    withoutEos: 0,
+    unusualRoles: [],
+    tokens: 0,
+    labels: 0,
+  };
+
+  constructor(tokenizer: Tokenizer, options: TokenizeOptions) {
+    this.#tokenizer = tokenizer;
+    this.#options = options;
+  }
+
+  add(row: Row): void {
+    this.#report.rows++;
+    const sample = toSample(row, {
+      textField: this.#options.dataset_text_field,
+      hasChatTemplate: this.#tokenizer.hasChatTemplate,
+    });
+    let masked: Masked;
+    try {
+      masked = this.#tokenize(sample);
+    } catch (error) {
+      if (error instanceof UserError) throw new UserError(`${row.source}: ${error.message}`, { cause: error });
+      throw error;
+    }
+    const example = this.#cut(masked);
+    if (example === undefined) this.#report.droppedFullyMasked++;
+    else this.#examples.push(example);
+  }
+
+  finish(): TokenizedDataset {
+    const report = { ...this.#report, unusualRoles: [...this.#roles].sort() };
+    if (this.#examples.length === 0) {
+      const limit = Math.min(this.#options.max_length ?? Infinity, this.#options.max_positions ?? Infinity);
+      const advice =
+        report.truncated + report.cutToPositions > 0
+          ? `They were cut to ${limit} tokens, and nothing of what is to be learned remained. Raise max_length (the ` +
+            `model has ${this.#options.max_positions ?? "its own number of"} positions), shorten the prompts, or set ` +
+            "truncation_mode: keep_end."
+          : "Nothing in them is to be learned. Check the dataset, and completion_only_loss and assistant_only_loss.";
+      throw new UserError(`none of the ${report.rows} rows of the dataset has a token that gives a loss. ${advice}`);
+    }
+    return { examples: this.#examples, report };
+  }
+
+  #tokenize(sample: Sample): Masked {
+    if (sample.kind === "conversation") return this.#conversation(sample);
+    if (this.#options.assistant_only_loss) {
+      throw new UserError(
+        "assistant_only_loss: true needs conversations (messages), but this row is " +
+          `${sample.kind === "text" ? "a plain text" : "a plain prompt and completion"}. Remove the option.`,
+      );
+    }
+    if (sample.kind === "text") {
+      this.#refuseCompletionOnly("a plain text");
+      this.#countSpecialText([withoutEnd(sample.text, this.#tokenizer.eosToken)]);
+      if (!sample.endWithEos) this.#report.withoutEos++;
+      const ids = this.#tokenizer.encode(sample.endWithEos ? this.#withEos(sample.text) : sample.text);
+      return { ids, learn: new Uint8Array(ids.length).fill(1) };
+    }
+    const { prompt, completion } = sample;
+    this.#countSpecialText([prompt, withoutEnd(completion, this.#tokenizer.eosToken)]);
+    const ids = this.#tokenizer.encode(prompt + this.#withEos(completion));
+    const learn = new Uint8Array(ids.length).fill(1);
+    this.#maskPrompt(this.#tokenizer.encode(prompt), { ids, learn });
+    return { ids, learn };
+  }
+
+  #conversation({ messages, promptLength, tools, templateArgs }: Conversation): Masked {
+    for (const { role } of messages) if (!USUAL_ROLES.has(role)) this.#roles.add(role);
+    this.#countSpecialText(messages.flatMap(({ content }) => textsOf(content)));
+    if (promptLength === undefined) this.#refuseCompletionOnly("a whole conversation");
+    const render = { ...templateArgs, tools };
+    const masked = this.#options.assistant_only_loss
+      ? this.#assistantOnly(this.#tokenizer.encodeMarked(this.#tokenizer.renderMarkedChat(messages, render)))
+      : this.#everything(this.#tokenizer.renderChat(messages, render));
+    if (promptLength !== undefined) {
+      const prompt = this.#tokenizer.renderChat(messages.slice(0, promptLength), {
+        ...render,
+        addGenerationPrompt: true,
+      });
+      this.#maskPrompt(this.#tokenizer.encode(prompt, { addSpecialTokens: false }), masked);
+    }
+    return masked;
+  }
+
+  #everything(text: string): Masked {
+    const ids = this.#tokenizer.encode(text, { addSpecialTokens: false });
+    return { ids, learn: new Uint8Array(ids.length).fill(1) };
+  }
+
+  #assistantOnly({ ids, mask }: { ids: number[]; mask: Uint8Array }): Masked {
+    if (mask.includes(1)) return { ids, learn: mask };
+    throw new UserError(
+      "assistant_only_loss: true, but the conversation has no token of the assistant. Give it a turn of the role " +
+        '"assistant", and check the {% generation %} blocks of the chat template.',
+    );
+  }
+
+  #maskPrompt(prompt: number[], { ids, learn }: Masked): void {
+    if (prompt.some((id, i) => ids[i] !== id)) this.#report.promptNotPrefix++;
+    if (this.#options.completion_only_loss ?? true) learn.fill(0, 0, prompt.length);
+  }
+
+  #withEos(text: string): string {
+    const eos = this.#tokenizer.eosToken;
+    if (eos === undefined) {
+      throw new UserError(
+        "the model's tokenizer names no end-of-sequence token, which must end the text. Set training_args.eos_token.",
+      );
+    }
+    return text.endsWith(eos) ? text : text + eos;
+  }
+
+  #refuseCompletionOnly(what: string): void {
+    if (this.#options.completion_only_loss !== true) return;
+    throw new UserError(
+      `completion_only_loss: true needs prompt/completion rows, but this row is ${what}. Remove the option` +
+        `${what === "a plain text" ? "." : ", or use assistant_only_loss: true."}`,
+    );
+  }
+
+  #countSpecialText(texts: string[]): void {
+    if (texts.some((text) => this.#tokenizer.hasSpecialText(text))) this.#report.specialTokensInText++;
+  }
+
+  #cut({ ids, learn }: Masked): Example | undefined {
+    const { max_length, max_positions = Infinity, truncation_mode } = this.#options;
+    const limit = Math.min(max_length ?? Infinity, max_positions);
+    if (ids.length > limit) this.#report[limit === max_length ? "truncated" : "cutToPositions"]++;
+    const length = Math.min(ids.length, limit);
+    const start = truncation_mode === "keep_start" ? 0 : ids.length - length;
+    const inputIds = new Int32Array(length);
+    const labels = new Int32Array(length).fill(IGNORE);
+    let learned = 0;
+    for (let i = 0; i < length; i++) {
+      inputIds[i] = ids[start + i]!;
+      if (learn[start + i] === 0) continue;
+      labels[i] = ids[start + i]!;
+      learned++;
+    }
+    if (learned === 0) return undefined;
+    this.#report.tokens += length;
+    this.#report.labels += learned;
+    return { inputIds, labels };
+  }
+}
+
+/** The end-of-sequence token that a text already has at its end is no surprise. */
+const withoutEnd = (text: string, end: string | undefined) =>
+  end !== undefined && text.endsWith(end) ? text.slice(0, -end.length) : text;
+
+/** The texts in a turn's content: itself, or the text parts of a list. */
+function textsOf(content: unknown): string[] {
+  if (typeof content === "string") return [content];
+  if (!Array.isArray(content)) return [];
+  return content.flatMap((part) => (typeof part?.text === "string" ? [part.text] : []));
+}

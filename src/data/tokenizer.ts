@@ -1,0 +1,212 @@
+import { UserError } from "../errors.js";
+import { alignTokens, markTokens } from "./align.js";
+import { ChatTemplate, type MarkedText, type RenderOptions } from "./chatTemplate.js";
+import { type Engine, makeEngine } from "./engine.js";
+import type { Message } from "./format.js";
+import { StreamDecoder } from "./stream.js";
+import { readTokenizerFiles, type TokenizerFiles } from "./tokenizerFiles.js";
+
+/** The tokenizer of a model folder, with its special tokens and chat template, as transformers 5 loads it. */
+export class Tokenizer {
+  readonly #engine: Engine;
+  readonly #files: TokenizerFiles;
+  readonly #template: ChatTemplate | undefined;
+  readonly #folder: string;
+  readonly #specialIds: Set<number>;
+  readonly #specialPattern: RegExp | undefined;
+  readonly #surface: (token: string) => Uint8Array;
+
+  private constructor(folder: string, files: TokenizerFiles, engine: Engine, template: ChatTemplate | undefined) {
+    this.#folder = folder;
+    this.#files = files;
+    this.#engine = engine;
+    this.#template = template;
+    const special = files.tokenizer.added_tokens.filter((token) => token.special);
+    this.#specialIds = new Set(special.map((token) => token.id));
+    const contents = special.map((token) => token.content).filter((content) => content !== "");
+    this.#specialPattern = contents.length === 0 ? undefined : new RegExp(contents.map(escapeRegExp).join("|"), "u");
+    this.#surface = surfaceOf(files);
+  }
+
+  /**
+   * Loads the tokenizer of a model folder.
+   * @throws UserError when its files are missing, broken, or of a kind that cannot be used.
+   */
+  static async load(folder: string): Promise<Tokenizer> {
+    const files = await readTokenizerFiles(folder);
+    let engine: Engine;
+    try {
+      engine = makeEngine(files.tokenizer);
+    } catch (error) {
+      throw new UserError(`${folder}/tokenizer.json: cannot be used: ${(error as Error).message}`, { cause: error });
+    }
+    const template = files.chatTemplates.size === 0 ? undefined : new ChatTemplate(files.chatTemplates, files.special);
+    return new Tokenizer(folder, files, engine, template);
+  }
+
+  /**
+   * The same tokenizer with another end-of-sequence token (the training argument `eos_token`).
+   * @throws UserError when the vocabulary has no such token.
+   */
+  withEosToken(token: string): Tokenizer {
+    if (this.#engine.token_to_id(token) === undefined) {
+      throw new UserError(
+        `training_args.eos_token: the tokenizer's vocabulary has no token "${token}" (${this.#folder})`,
+      );
+    }
+    const files = { ...this.#files, special: { ...this.#files.special, eos_token: token } };
+    return new Tokenizer(this.#folder, files, this.#engine, this.#template?.withVariables({ eos_token: token }));
+  }
+
+  /**
+   * Token ids of a text. Special tokens written out in the text become those tokens.
+   * `addSpecialTokens` (default true) adds what the model's tokenizer puts around a text, such as BOS.
+   */
+  encode(text: string, options: { addSpecialTokens?: boolean } = {}): number[] {
+    return this.#encode(text, options.addSpecialTokens ?? true).ids;
+  }
+
+  /** Text of token ids. Ids that are not in the vocabulary are left out. */
+  decode(ids: Iterable<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    const known: number[] = [];
+    for (const id of ids) {
+      if (options.skipSpecialTokens && this.#specialIds.has(id)) continue;
+      if (this.#engine.id_to_token(id) !== undefined) known.push(id);
+    }
+    if (known.length === 0) return "";
+    return this.#engine.decode(known, { clean_up_tokenization_spaces: this.#files.cleanUp });
+  }
+
+  /** Decodes tokens one by one, for text that appears as it is made. */
+  streamDecoder(options: { skipSpecialTokens?: boolean } = {}): StreamDecoder {
+    return new StreamDecoder((ids) => this.decode(ids, options));
+  }
+
+  /** Token ids of a text without added special tokens, and a mask (1 = inside) of the stretches given. */
+  encodeMarked({ text, spans }: MarkedText): { ids: number[]; mask: Uint8Array } {
+    let encoded = this.#encode(text, false);
+    const surfaces = (tokens: string[]) => tokens.map(this.#surface);
+    let starts = alignTokens(text, surfaces(encoded.tokens));
+    if (starts !== undefined) return { ids: encoded.ids, mask: markTokens(text, starts, spans) };
+    // The tokenizer may change the text first (Unicode normalisation): then the stretches of the changed text count.
+    const normalised = this.#normalise({ text, spans });
+    encoded = this.#encode(normalised.text, false);
+    starts = alignTokens(normalised.text, surfaces(encoded.tokens));
+    if (starts === undefined || encoded.ids.join() !== this.#encode(text, false).ids.join()) {
+      throw new UserError(
+        "assistant_only_loss: this tokenizer's tokens cannot be matched with the text of the conversation (unknown " +
+          "tokens, or a normaliser that changes the text). Use prompt/completion data.",
+      );
+    }
+    return { ids: encoded.ids, mask: markTokens(normalised.text, starts, normalised.spans) };
+  }
+
+  /** Whether a text holds the written form of a special token, which `encode` turns into that token. */
+  hasSpecialText(text: string): boolean {
+    return this.#specialPattern?.test(text) ?? false;
+  }
+
+  /** Whether the model folder has a chat template. */
+  get hasChatTemplate(): boolean {
+    return this.#template !== undefined;
+  }
+
+  /**
+   * Text of a conversation by the model's chat template. Other options are variables of the template.
+   * @throws UserError when there is no template, or it refuses the conversation.
+   */
+  renderChat(messages: Message[], options: RenderOptions = {}): string {
+    return this.#chatTemplate().render(messages, options);
+  }
+
+  /** As `renderChat`, with the stretches that the assistant said. */
+  renderMarkedChat(messages: Message[], options: RenderOptions = {}): MarkedText {
+    return this.#chatTemplate().renderMarked(messages, options);
+  }
+
+  get eosToken(): string | undefined {
+    return this.#files.special.eos_token;
+  }
+  get eosTokenId(): number | undefined {
+    return this.#idOf("eos_token");
+  }
+  get bosToken(): string | undefined {
+    return this.#files.special.bos_token;
+  }
+  get bosTokenId(): number | undefined {
+    return this.#idOf("bos_token");
+  }
+  /** The padding token's id, or EOS's where the model has no padding token, as in TRL. */
+  get padTokenId(): number | undefined {
+    return this.#idOf("pad_token") ?? this.eosTokenId;
+  }
+
+  /** The number of tokens: the highest id + 1. A model may have more rows in its embedding, not fewer. */
+  get vocabSize(): number {
+    return this.#engine.model.vocab.length;
+  }
+
+  #idOf(name: string): number | undefined {
+    const token = this.#files.special[name];
+    return token === undefined ? undefined : this.#engine.token_to_id(token);
+  }
+
+  #encode(text: string, addSpecialTokens: boolean): { ids: number[]; tokens: string[] } {
+    const { ids, tokens } = this.#engine.encode(text, { add_special_tokens: addSpecialTokens });
+    const unknown = ids.indexOf(undefined);
+    if (unknown < 0) return { ids: ids as number[], tokens };
+    throw new UserError(
+      `${this.#folder}/tokenizer.json: the vocabulary has no token "${tokens[unknown]}" and no unknown token`,
+    );
+  }
+
+  #normalise({ text, spans }: MarkedText): MarkedText {
+    const normalise = (part: string) => this.#engine.normalizer?.(part) ?? part;
+    let result = "";
+    let at = 0;
+    const moved: [number, number][] = [];
+    for (const [start, end] of spans) {
+      result += normalise(text.slice(at, start));
+      const from = result.length;
+      result += normalise(text.slice(start, end));
+      moved.push([from, result.length]);
+      at = end;
+    }
+    return { text: result + normalise(text.slice(at)), spans: moved };
+  }
+
+  #chatTemplate(): ChatTemplate {
+    if (this.#template !== undefined) return this.#template;
+    throw new UserError(
+      `model folder ${this.#folder}: there is no chat template, which conversations need. Put the template of a chat ` +
+        "model of this family into it as chat_template.jinja, or use prompt/completion or text data.",
+    );
+  }
+}
+
+const escapeRegExp = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
+
+/** How a token reads in the text, in bytes. */
+function surfaceOf({ tokenizer }: TokenizerFiles): (token: string) => Uint8Array {
+  const encoder = new TextEncoder();
+  const added = new Set(tokenizer.added_tokens.map((token) => token.content));
+  const usesBytes = JSON.stringify([tokenizer.pre_tokenizer, tokenizer.decoder]).includes('"ByteLevel"');
+  const bytesOf = usesBytes ? byteLevelBytes() : undefined;
+  return (token) => {
+    if (added.has(token)) return encoder.encode(token);
+    if (bytesOf !== undefined) return Uint8Array.from(token, (char) => bytesOf.get(char) ?? 0);
+    const byte = /^<0x([0-9A-F]{2})>$/.exec(token)?.[1];
+    return byte === undefined ? encoder.encode(token.replaceAll("▁", " ")) : Uint8Array.of(Number.parseInt(byte, 16));
+  };
+}
+
+/** GPT-2's printable stand-ins for bytes: itself where it prints, else the next free character from U+0100 on. */
+function byteLevelBytes(): Map<string, number> {
+  const bytes = new Map<string, number>();
+  let next = 256;
+  for (let byte = 0; byte < 256; byte++) {
+    const prints = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    bytes.set(String.fromCharCode(prints ? byte : next++), byte);
+  }
+  return bytes;
+}

@@ -1,0 +1,112 @@
+/** The Llama decoder: embeddings, layers of attention and gated MLP, final norm, output head. */
+import { ops, type Tensor } from "../torch/index.js";
+import type { ModelConfig } from "./config.js";
+import type { DropoutSource, Linear } from "./linear.js";
+import type { Precision } from "./precision.js";
+import { type Rotation, rotate, rotationFor } from "./rope.js";
+
+export interface DecoderLayer {
+  inputNorm: Tensor; // [H]
+  q: Linear;
+  k: Linear;
+  v: Linear;
+  o: Linear;
+  postNorm: Tensor; // [H]
+  gate: Linear;
+  up: Linear;
+  down: Linear;
+}
+
+/** How tokens see each other: within packed sequences when training, through a cache when generating. */
+export interface Attention {
+  /** q is [N, heads, D], k and v [N, kv heads, D], in the compute dtype; the result is [N, heads·D]. */
+  attend(layer: number, q: Tensor, k: Tensor, v: Tensor): Tensor;
+}
+
+/** N tokens, of any number of sequences laid end to end: no padding is ever computed. */
+export interface DecoderInput {
+  ids: ArrayLike<number>; // [N]
+  positions: ArrayLike<number>; // [N]
+  /** The longest sequence's length, with what a cache holds of it. */
+  longest: number;
+  attention: Attention;
+  dropout?: DropoutSource;
+}
+
+export class Decoder {
+  readonly config: ModelConfig;
+  readonly precision: Precision;
+  readonly embedding: Tensor; // [V, H]
+  readonly layers: DecoderLayer[];
+  readonly finalNorm: Tensor; // [H]
+  readonly head: Linear; // [V, H]; its weight is the embedding where they are tied
+
+  constructor(
+    config: ModelConfig,
+    precision: Precision,
+    parts: { embedding: Tensor; layers: DecoderLayer[]; finalNorm: Tensor; head: Linear },
+  ) {
+    this.config = config;
+    this.precision = precision;
+    this.embedding = parts.embedding;
+    this.layers = parts.layers;
+    this.finalNorm = parts.finalNorm;
+    this.head = parts.head;
+  }
+
+  /** The residual stream after the last layer, before the final norm: [N, H], float32. */
+  hidden({ ids, positions, longest, attention, dropout }: DecoderInput): Tensor {
+    const rotation = rotationFor(this.config, positions, longest);
+    let x = ops.to(ops.embedding(this.embedding, ops.int64(ids)), "float32"); // [N, H]
+    this.layers.forEach((layer, index) => {
+      x = ops.add(x, this.#attention(layer, index, x, ids.length, rotation, attention, dropout));
+      x = ops.add(x, this.#mlp(layer, x, dropout));
+    });
+    return x;
+  }
+
+  /** Rows of hidden states, normed, in the compute dtype: what the head multiplies. */
+  headInput(hidden: Tensor): Tensor {
+    return this.#norm(hidden, this.finalNorm);
+  }
+
+  /** [L, V], float32 */
+  logits(headInput: Tensor, dropout?: DropoutSource): Tensor {
+    return ops.to(this.head.forward(headInput, dropout), "float32");
+  }
+
+  /** x / rms(x) · weight in float32, then in the compute dtype; x is [N, H]. */
+  #norm(x: Tensor, weight: Tensor): Tensor {
+    const inverse = ops.rsqrt(ops.addScalar(ops.mean(ops.square(x), -1, true), this.config.rmsNormEps)); // [N, 1]
+    return this.#compute(ops.mul(ops.to(weight, "float32"), ops.mul(x, inverse)));
+  }
+
+  #attention(
+    layer: DecoderLayer,
+    index: number,
+    x: Tensor,
+    tokens: number,
+    rotation: Rotation,
+    attention: Attention,
+    dropout: DropoutSource | undefined,
+  ): Tensor {
+    const { heads, kvHeads, headDim } = this.config;
+    const h = this.#norm(x, layer.inputNorm);
+    const split = (y: Tensor, count: number) => ops.reshape(y, [tokens, count, headDim]);
+    const turn = (y: Tensor) => this.#compute(rotate(y, rotation, headDim)); // cos is float32, so the product is too
+    const q = turn(split(layer.q.forward(h, dropout), heads)); // [N, heads, D]
+    const k = turn(split(layer.k.forward(h, dropout), kvHeads)); // [N, kv heads, D]
+    const v = split(layer.v.forward(h, dropout), kvHeads); // [N, kv heads, D]
+    return layer.o.forward(attention.attend(index, q, k, v), dropout);
+  }
+
+  #mlp(layer: DecoderLayer, x: Tensor, dropout: DropoutSource | undefined): Tensor {
+    const h = this.#norm(x, layer.postNorm);
+    const gated = ops.mul(ops.silu(layer.gate.forward(h, dropout)), layer.up.forward(h, dropout)); // [N, I]
+    return layer.down.forward(gated, dropout);
+  }
+
+  #compute(x: Tensor): Tensor {
+    return this.precision.compute === "float32" ? x : ops.to(x, this.precision.compute);
+  }
+}

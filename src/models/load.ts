@@ -1,0 +1,138 @@
+/** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
+import { UserError } from "../errors.js";
+import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { CausalLM, type Parameter } from "./causalLM.js";
+import { type ModelConfig, readModelConfig } from "./config.js";
+import { Decoder, type DecoderLayer } from "./decoder.js";
+import { Linear } from "./linear.js";
+import { float32Precision, type Precision } from "./precision.js";
+import type { SafetensorsDtype } from "./safetensors.js";
+import { resolveWeights, type WeightIndex } from "./weights.js";
+
+const torchDtypes: Record<SafetensorsDtype, DType> = {
+  F64: "float64",
+  F32: "float32",
+  F16: "float16",
+  BF16: "bfloat16",
+  I64: "int64",
+  I32: "int32",
+  I16: "int16",
+  I8: "int8",
+  U8: "uint8",
+  BOOL: "bool",
+};
+
+export function torchDtype(dtype: SafetensorsDtype): DType {
+  return torchDtypes[dtype];
+}
+
+/** Maps each file once. */
+class WeightFiles {
+  readonly #index: WeightIndex;
+  readonly #maps = new Map<string, MappedFile>();
+
+  constructor(index: WeightIndex) {
+    this.#index = index;
+  }
+
+  /** The tensor as it lies in its file, of the shape that the config asks for. */
+  tensor(name: string, shape: number[]): { tensor: Tensor; dtype: DType } {
+    const found = this.#index.tensors.get(name);
+    if (!found) throw new UserError(`model: ${this.#index.folder} has no weight '${name}', which its config.json asks for`);
+    const { file, info } = found;
+    if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i])) {
+      throw new UserError(
+        `model: ${file}: weight '${name}' has the shape [${info.shape}], config.json asks for [${shape}]`,
+      );
+    }
+    let map = this.#maps.get(file);
+    if (!map) {
+      map = new MappedFile(file);
+      this.#maps.set(file, map);
+    }
+    const dtype = torchDtype(info.dtype);
+    if (!["float32", "float16", "bfloat16"].includes(dtype)) {
+      throw new UserError(`model: ${file}: weight '${name}' is ${info.dtype}; F32, F16 and BF16 weights are supported`);
+    }
+    return { tensor: map.tensor(info.begin, dtype, shape), dtype };
+  }
+
+  close(): void {
+    for (const map of this.#maps.values()) map.close();
+  }
+}
+
+export interface LoadOptions {
+  precision?: Precision;
+  /** All weights are to be trained: each is a float32 copy of its own. Otherwise all are frozen. */
+  trained?: boolean;
+}
+
+/**
+ * Loads a model folder (config.json and safetensors).
+ * @throws UserError naming the file and what is wrong in it
+ */
+export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
+  const { precision = float32Precision, trained = false } = options;
+  const config = await readModelConfig(folder);
+  const files = new WeightFiles(await resolveWeights(folder));
+  const parameters = new Map<string, Parameter>();
+  try {
+    const weight = (name: string, shape: number[]): Tensor => {
+      const target = trained ? "float32" : precision.frozen;
+      const tensor = scope(() => {
+        const { tensor: stored, dtype } = files.tensor(name, shape);
+        if (dtype !== target) return ops.to(stored, target);
+        return trained ? ops.clone(stored) : stored;
+      });
+      parameters.set(name, { name, tensor: keep(tensor), shape });
+      return tensor;
+    };
+    const decoder = buildDecoder(config, precision, weight);
+    return new CausalLM(decoder.decoder, parameters, decoder.linears);
+  } catch (error) {
+    for (const { tensor } of parameters.values()) tensor.dispose();
+    throw error;
+  } finally {
+    files.close();
+  }
+}
+
+function buildDecoder(
+  config: ModelConfig,
+  precision: Precision,
+  weight: (name: string, shape: number[]) => Tensor,
+): { decoder: Decoder; linears: Map<string, Linear> } {
+  const { hiddenSize: hidden, intermediateSize: inner, vocabSize, headDim } = config;
+  const linears = new Map<string, Linear>();
+  const linear = (path: string, out: number, input: number, hasBias: boolean): Linear => {
+    const bias = hasBias ? () => weight(`${path}.bias`, [out]) : () => undefined;
+    const layer = new Linear(path, [out, input], weight(`${path}.weight`, [out, input]), bias(), precision);
+    linears.set(path, layer);
+    return layer;
+  };
+  const embedding = weight("model.embed_tokens.weight", [vocabSize, hidden]);
+  const layers: DecoderLayer[] = [];
+  for (let i = 0; i < config.layers; i++) {
+    const path = `model.layers.${i}`;
+    const attention = `${path}.self_attn`;
+    const { attentionBias, mlpBias } = config;
+    layers.push({
+      q: linear(`${attention}.q_proj`, config.heads * headDim, hidden, attentionBias),
+      k: linear(`${attention}.k_proj`, config.kvHeads * headDim, hidden, attentionBias),
+      v: linear(`${attention}.v_proj`, config.kvHeads * headDim, hidden, attentionBias),
+      o: linear(`${attention}.o_proj`, hidden, config.heads * headDim, attentionBias),
+      gate: linear(`${path}.mlp.gate_proj`, inner, hidden, mlpBias),
+      up: linear(`${path}.mlp.up_proj`, inner, hidden, mlpBias),
+      down: linear(`${path}.mlp.down_proj`, hidden, inner, mlpBias),
+      inputNorm: weight(`${path}.input_layernorm.weight`, [hidden]),
+      postNorm: weight(`${path}.post_attention_layernorm.weight`, [hidden]),
+    });
+  }
+  const finalNorm = weight("model.norm.weight", [hidden]);
+  const head = config.tied
+    ? new Linear("lm_head", [vocabSize, hidden], embedding, undefined, precision)
+    : linear("lm_head", vocabSize, hidden, false);
+  linears.set("lm_head", head);
+  return { decoder: new Decoder(config, precision, { embedding, layers, finalNorm, head }), linears };
+}

@@ -1,0 +1,30 @@
+/** The dtype policy of a model: what is stored and what is computed, with no hidden casts. */
+import { hasBf16Instructions } from "../torch/index.js";
+
+/**
+ * Trained weights are stored in float32 always. `frozen`: how the others are stored. `compute`: the dtype of matrix
+ * products and attention; the residual stream, norms, rotary embedding and loss are float32.
+ */
+export interface Precision {
+  frozen: "float32" | "bfloat16";
+  compute: "float32" | "bfloat16";
+}
+
+export const float32Precision: Precision = { frozen: "float32", compute: "float32" };
+
+/**
+ * What `bf16: true` means here. Without bf16 instructions a CPU's bf16 matrix products are several times slower than
+ * float32's, so that there bf16 is how weights are stored, and the arithmetic stays float32.
+ */
+export function bf16Precision(): Precision {
+  return { frozen: "bfloat16", compute: hasBf16Instructions() ? "bfloat16" : "float32" };
+}
+
+export function precisionFor(bf16: boolean): Precision {
+  return bf16 ? bf16Precision() : float32Precision;
+}
+
+export function describePrecision({ frozen, compute }: Precision): string {
+  return frozen === compute ? compute : `${frozen} weights, ${compute} arithmetic`;
+}
+

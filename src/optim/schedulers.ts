@@ -1,0 +1,222 @@
+import { UserError } from "../errors.js";
+import { didYouMean } from "../nearest.js";
+
+/** The training arguments that a schedule follows from. */
+export interface ScheduleArguments {
+  learning_rate: number;
+  lr_scheduler_type: string;
+  /** Mapping, JSON text of one, or null. */
+  lr_scheduler_kwargs: Record<string, unknown> | string | null;
+  /** Updates, or below 1 a share of all updates. */
+  warmup_steps: number;
+}
+
+export interface Scheduler {
+  readonly name: string;
+  readonly warmupSteps: number;
+  /**
+   * What `learning_rate` is multiplied by in the update that follows `step` finished ones:
+   * update 1 uses `lrFactor(0)`.
+   */
+  lrFactor(step: number): number;
+}
+
+/** The shape of one run: `w` warm-up updates, `n` updates in all, `lr` the peak. */
+interface Run {
+  w: number;
+  n: number;
+  lr: number;
+}
+
+type Factor = (step: number) => number;
+
+/** Warm-up updates of a run of `maxSteps`: a share is rounded up, a count is rounded down. */
+export function warmupSteps(warmup: number, maxSteps: number): number {
+  return warmup >= 1 ? Math.trunc(warmup) : Math.ceil(maxSteps * warmup);
+}
+
+/**
+ * The learning-rate schedule of a run, equal to transformers 5.18's of the same name (optimization.py).
+ * @throws UserError when a parameter in `lr_scheduler_kwargs` is unknown, missing or out of range.
+ */
+export function createScheduler(args: ScheduleArguments, { maxSteps }: { maxSteps: number }): Scheduler {
+  const name = args.lr_scheduler_type;
+  const create = Object.hasOwn(SCHEDULES, name) ? SCHEDULES[name] : undefined;
+  if (create === undefined) {
+    const names = Object.keys(SCHEDULES);
+    throw new UserError(
+      `lr_scheduler_type: there is no schedule "${name}"${didYouMean(name, names)}; use one of ${names.join(", ")}`,
+    );
+  }
+  const w = warmupSteps(args.warmup_steps, maxSteps);
+  const parameters = new Parameters(name, args.lr_scheduler_kwargs);
+  const lrFactor = create({ w, n: maxSteps, lr: args.learning_rate }, parameters);
+  parameters.refuseUnread();
+  return { name, warmupSteps: w, lrFactor };
+}
+
+const SCHEDULES: Record<string, (run: Run, parameters: Parameters) => Factor> = {
+  linear: ({ w, n }) => withWarmup(w, (step) => Math.max(0, (n - step) / Math.max(1, n - w))),
+
+  cosine: (run, parameters) => withWarmup(run.w, halfCosine(run, parameters.number("num_cycles", 0.5))),
+
+  cosine_with_restarts: (run, parameters) => {
+    const cycles = parameters.number("num_cycles", 1);
+    return withWarmup(run.w, (step) => {
+      const p = progress(run, step);
+      return p >= 1 ? 0 : Math.max(0, 0.5 * (1 + Math.cos(Math.PI * ((cycles * p) % 1))));
+    });
+  },
+
+  polynomial: ({ w, n, lr }, parameters) => {
+    const end = parameters.number("lr_end", 1e-7);
+    const power = parameters.number("power", 1);
+    if (!(lr > end)) parameters.fail(`lr_end (${end}) must be below learning_rate (${lr})`);
+    return withWarmup(w, (step) => {
+      if (step > n || n === w) return end / lr;
+      const remaining = 1 - (step - w) / (n - w);
+      return ((lr - end) * remaining ** power + end) / lr;
+    });
+  },
+
+  constant: () => () => 1,
+
+  constant_with_warmup: ({ w }) => withWarmup(w, () => 1),
+
+  inverse_sqrt: ({ w }, parameters) => {
+    const timescale = parameters.number("timescale", w || 10_000, { above: 0 });
+    return withWarmup(w, (step) => 1 / Math.sqrt((step + timescale - w) / timescale));
+  },
+
+  cosine_with_min_lr: (run, parameters) => {
+    const floor = minLrRate(run, parameters);
+    const cosine = halfCosine(run, parameters.number("num_cycles", 0.5));
+    return withWarmup(run.w, (step) => Math.max(0, raised(cosine(step), floor)));
+  },
+
+  // Warm-up ends, and the minimum is reached, one update early in transformers; equal to it, oddity included.
+  cosine_warmup_with_min_lr: (run, parameters) => {
+    const { w } = run;
+    const floor = minLrRate(run, parameters);
+    const start = parameters.optionalNumber("warmup_lr_rate");
+    const cycles = parameters.number("num_cycles", 0.5);
+    return (step) => {
+      if (step < w) {
+        return start === undefined ? (step + 1) / Math.max(1, w) : start + ((1 - start) * step) / Math.max(1, w - 1);
+      }
+      const p = (step - w + 1) / Math.max(1, run.n - w);
+      return Math.max(0, raised(0.5 * (1 + Math.cos(Math.PI * cycles * 2 * p)), floor));
+    };
+  },
+
+  warmup_stable_decay: ({ w, n }, parameters) => {
+    const decay = parameters.optionalNumber("num_decay_steps", { min: 0 });
+    if (decay === undefined) return parameters.fail("num_decay_steps is required: the number of updates of the decay");
+    const stable = parameters.number("num_stable_steps", n - w - decay);
+    const up = SHAPES[parameters.choice("warmup_type", Object.keys(SHAPES), "linear")]!;
+    const down = SHAPES[parameters.choice("decay_type", Object.keys(SHAPES), "cosine")]!;
+    const floor = parameters.number("min_lr_ratio", 0);
+    const cycles = parameters.number("num_cycles", 0.5);
+    return (step) => {
+      if (step < w) return Math.max(0, raised(up.rise(step / Math.max(1, w)), floor));
+      if (step < w + stable) return 1;
+      if (step >= w + stable + decay) return floor;
+      return Math.max(0, raised(down.fall((step - w - stable) / Math.max(1, decay), cycles), floor));
+    };
+  },
+};
+
+/** The curves of warmup_stable_decay, over a progress `p` from 0 to 1. */
+const SHAPES: Record<string, { rise: (p: number) => number; fall: (p: number, cycles: number) => number }> = {
+  linear: { rise: (p) => p, fall: (p) => 1 - p },
+  cosine: {
+    rise: (p) => 0.5 * (1 - Math.cos(Math.PI * p)),
+    fall: (p, cycles) => 0.5 * (1 + Math.cos(Math.PI * cycles * 2 * p)),
+  },
+  "1-sqrt": { rise: (p) => 1 - Math.sqrt(1 - p), fall: (p) => 1 - Math.sqrt(p) },
+};
+
+const withWarmup =
+  (w: number, after: Factor): Factor =>
+  (step) =>
+    step < w ? step / Math.max(1, w) : after(step);
+
+const progress = ({ w, n }: Run, step: number) => (step - w) / Math.max(1, n - w);
+
+const halfCosine =
+  (run: Run, cycles: number): Factor =>
+  (step) =>
+    Math.max(0, 0.5 * (1 + Math.cos(Math.PI * cycles * 2 * progress(run, step))));
+
+/** `factor` of 0 to 1 moved to the range from `floor` to 1. */
+const raised = (factor: number, floor: number) => factor * (1 - floor) + floor;
+
+function minLrRate({ lr }: Run, parameters: Parameters): number {
+  const absolute = parameters.optionalNumber("min_lr");
+  const rate = parameters.optionalNumber("min_lr_rate");
+  if (absolute !== undefined && rate !== undefined) return parameters.fail("give min_lr or min_lr_rate, not both");
+  if (rate !== undefined) return rate;
+  if (absolute === undefined) return parameters.fail("min_lr or min_lr_rate is required");
+  if (lr === 0) return parameters.fail("min_lr needs a learning_rate above 0; use min_lr_rate");
+  return absolute / lr;
+}
+
+/** Reads `lr_scheduler_kwargs`; what no schedule has read by the end is an error, never ignored. */
+class Parameters {
+  private readonly schedule: string;
+  private readonly given: Record<string, unknown>;
+  private readonly known = new Set<string>();
+
+  constructor(schedule: string, kwargs: ScheduleArguments["lr_scheduler_kwargs"]) {
+    this.schedule = schedule;
+    this.given = typeof kwargs === "string" ? this.parse(kwargs) : (kwargs ?? {});
+  }
+
+  fail(problem: string): never {
+    throw new UserError(`lr_scheduler_kwargs: ${problem} (lr_scheduler_type ${this.schedule})`);
+  }
+
+  optionalNumber(name: string, { min, above }: { min?: number; above?: number } = {}): number | undefined {
+    const value = this.read(name);
+    if (value === undefined || value === null) return undefined;
+    if (typeof value !== "number" || !Number.isFinite(value)) {
+      return this.fail(`${name} must be a number, got ${JSON.stringify(value)}`);
+    }
+    if (min !== undefined && value < min) return this.fail(`${name} must be at least ${min}, got ${value}`);
+    if (above !== undefined && value <= above) return this.fail(`${name} must be above ${above}, got ${value}`);
+    return value;
+  }
+
+  number(name: string, fallback: number, range: { min?: number; above?: number } = {}): number {
+    return this.optionalNumber(name, range) ?? fallback;
+  }
+
+  choice(name: string, choices: readonly string[], fallback: string): string {
+    const value = this.read(name) ?? fallback;
+    if (typeof value === "string" && choices.includes(value)) return value;
+    return this.fail(`${name} must be one of ${choices.join(", ")}, got ${JSON.stringify(value)}`);
+  }
+
+  refuseUnread(): void {
+    for (const name of Object.keys(this.given)) {
+      if (this.known.has(name)) continue;
+      const takes = this.known.size === 0 ? "this schedule takes none" : `it takes ${[...this.known].join(", ")}`;
+      this.fail(`unknown parameter "${name}"${didYouMean(name, this.known)}; ${takes}`);
+    }
+  }
+
+  private read(name: string): unknown {
+    this.known.add(name);
+    return Object.hasOwn(this.given, name) ? this.given[name] : undefined;
+  }
+
+  private parse(text: string): Record<string, unknown> {
+    try {
+      const value: unknown = JSON.parse(text);
+      if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+    } catch {
+      // said below, with the text
+    }
+    return this.fail(`expected a mapping or JSON such as {"num_cycles": 2}, got ${JSON.stringify(text)}`);
+  }
+}

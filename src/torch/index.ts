@@ -1,0 +1,9 @@
+/** The engine: everything above it imports from here. */
+export { hasBf16Instructions } from "./cpu.js";
+export { backward, clearGrad, gradOf, setRequiresGrad } from "./autograd.js";
+export { noGrad } from "./dispatch.js";
+export { MappedFile } from "./mappedFile.js";
+export { type DType, type EngineInfo, loadNative, type TensorInfo } from "./native.js";
+export * as ops from "./ops.js";
+export { manualSeed, RandomGenerator, rngState, setRngState } from "./random.js";
+export { dtypeBytes, flush, keep, liveTensors, scope, Tensor } from "./tensor.js";

@@ -1,0 +1,105 @@
+/** The typed face of the native module: the one file that knows its functions and where it lies. */
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { UserError } from "../errors.js";
+
+export type DType =
+  | "float32"
+  | "float64"
+  | "float16"
+  | "bfloat16"
+  | "int64"
+  | "int32"
+  | "int16"
+  | "int8"
+  | "uint8"
+  | "bool";
+
+/** A tensor's number in the native table; never reused after a free. */
+export type Handle = number;
+
+export interface EngineInfo {
+  torch_version: string;
+  threads: number;
+  cpu_capability: string;
+  mkl: boolean;
+  mkldnn: boolean;
+  devices: string[];
+}
+
+export interface TensorInfo {
+  shape: number[];
+  dtype: DType;
+  device: string;
+  requiresGrad: boolean;
+  hasGrad: boolean;
+}
+
+export interface TensorBytes {
+  dtype: DType;
+  shape: number[];
+  data: ArrayBuffer;
+}
+
+/**
+ * Calls enqueue and return; promises settle when the engine thread gets there. A failed op rejects the next promise,
+ * with the op's name and its inputs' shapes; every op between the two is skipped.
+ */
+export interface Native {
+  /** Looks an op up by schema name ("aten::add.Tensor"); throws for an unknown or closed one. */
+  findOp(name: string): number;
+  /** Handles of the new tensors; `listLength` tells how many an op returns that returns a list. */
+  call(op: number, args: unknown[], grad: boolean, listLength?: number): Handle[];
+  /** The value of an op that returns a number, boolean or string. */
+  callValue(op: number, args: unknown[], grad: boolean): Promise<unknown>;
+  fromBytes(bytes: ArrayBufferView | ArrayBuffer, dtype: DType, shape: number[]): Handle;
+  toBytes(tensor: Handle): Promise<TensorBytes>;
+  /** Waits for the engine. */
+  describe(tensor: Handle): TensorInfo;
+  free(tensor: Handle): void;
+  liveTensors(): number;
+  backward(tensor: Handle, gradient: Handle | null): void;
+  grad(leaf: Handle): Handle;
+  setGrad(leaf: Handle, gradient: Handle | null): void;
+  createGenerator(seed: number): number;
+  freeGenerator(generator: number): void;
+  manualSeed(seed: number, generator: number | null): void;
+  getRngState(generator: number | null): Promise<Uint8Array>;
+  setRngState(state: Uint8Array, generator: number | null): void;
+  mapFile(path: string): number;
+  unmapFile(file: number): void;
+  fileTensor(file: number, begin: number, dtype: DType, shape: number[]): Handle;
+  engineInfo(): EngineInfo;
+  loadCuda(path: string): void;
+  setThreads(threads: number): void;
+  deviceMemory(device: string): { allocated: number; peak: number };
+  setEager(eager: boolean): void;
+  setDeterministic(on: boolean): void;
+  flush(): Promise<void>;
+  pendingJobs(): number;
+}
+
+export const nativePath = fileURLToPath(new URL("../../native/build/slimtune.node", import.meta.url));
+
+let loaded: Native | undefined;
+
+/**
+ * Loads the native module once. `SLIMTUNE_SYNC=1` makes every call run at once and throw where it is made.
+ * @throws UserError when it was never built or does not load
+ */
+export function loadNative(): Native {
+  if (loaded) return loaded;
+  if (!existsSync(nativePath)) {
+    throw new UserError(`The native module is not built (${nativePath} is missing). Run: npx slimtune setup`);
+  }
+  try {
+    loaded = createRequire(import.meta.url)(nativePath) as Native;
+  } catch (error) {
+    throw new UserError(
+      `The native module does not load: ${(error as Error).message}\nRebuild it with: npx slimtune setup --force`,
+    );
+  }
+  if (process.env.SLIMTUNE_SYNC === "1") loaded.setEager(true);
+  return loaded;
+}

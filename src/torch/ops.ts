@@ -1,0 +1,261 @@
+/**
+ * The ATen ops in use, typed. Each enqueues and returns at once; a wrong shape rejects the next await with the op's
+ * name and its inputs' shapes. Names and meaning are PyTorch's.
+ */
+import { op, opInPlace, opMany } from "./dispatch.js";
+import { type DType, loadNative } from "./native.js";
+import type { RandomGenerator } from "./random.js";
+import { Tensor } from "./tensor.js";
+
+// --- making tensors ---
+
+/** A CPU tensor with a copy of the bytes. */
+export function fromBytes(bytes: ArrayBufferView | ArrayBuffer, dtype: DType, shape: number[]): Tensor {
+  return new Tensor(loadNative().fromBytes(bytes, dtype, shape));
+}
+
+export function int64(values: ArrayLike<number>, shape: number[] = [values.length]): Tensor {
+  const wide = new BigInt64Array(values.length);
+  for (let i = 0; i < values.length; i++) wide[i] = BigInt(values[i]!);
+  return fromBytes(wide, "int64", shape);
+}
+
+export function float32(values: ArrayLike<number>, shape: number[] = [values.length]): Tensor {
+  return fromBytes(Float32Array.from(values), "float32", shape);
+}
+
+export function empty(shape: number[], dtype: DType = "float32"): Tensor {
+  return op("aten::empty.memory_format", shape, dtype);
+}
+
+export function zeros(shape: number[], dtype: DType = "float32"): Tensor {
+  return op("aten::zeros", shape, dtype);
+}
+
+export function zerosLike(x: Tensor): Tensor {
+  return op("aten::zeros_like", x);
+}
+
+/** A permutation of 0..n-1, the same as Python's for the same generator. */
+export function randperm(n: number, generator: RandomGenerator): Tensor {
+  return op("aten::randperm.generator", n, generator.handle);
+}
+
+// --- in place ---
+
+export function uniform_(x: Tensor, low: number, high: number): void {
+  opInPlace("aten::uniform_", x, low, high);
+}
+
+export function normal_(x: Tensor, mean: number, std: number): void {
+  opInPlace("aten::normal_", x, mean, std);
+}
+
+/** 1 with probability p, else 0. */
+export function bernoulli_(x: Tensor, p: number): void {
+  opInPlace("aten::bernoulli_.float", x, p);
+}
+
+/** One draw of int64 from the default generator, as a data loader of PyTorch makes at each of its starts. */
+export function random_(x: Tensor): void {
+  opInPlace("aten::random_", x);
+}
+
+export function copy_(target: Tensor, source: Tensor): void {
+  opInPlace("aten::copy_", target, source);
+}
+
+export function zero_(x: Tensor): void {
+  opInPlace("aten::zero_", x);
+}
+
+// --- shape ---
+
+export function reshape(x: Tensor, shape: number[]): Tensor {
+  return op("aten::reshape", x, shape);
+}
+
+export function transpose(x: Tensor, dim0: number, dim1: number): Tensor {
+  return op("aten::transpose.int", x, dim0, dim1);
+}
+
+export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
+  return op("aten::narrow", x, dim, start, length);
+}
+
+export function unsqueeze(x: Tensor, dim: number): Tensor {
+  return op("aten::unsqueeze", x, dim);
+}
+
+export function cat(tensors: Tensor[], dim = 0): Tensor {
+  return op("aten::cat", tensors, dim);
+}
+
+export function stack(tensors: Tensor[]): Tensor {
+  return op("aten::stack", tensors);
+}
+
+export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
+  return op("aten::index_select", x, dim, index);
+}
+
+export function to(x: Tensor, dtype: DType): Tensor {
+  return op("aten::to.dtype", x, dtype);
+}
+
+export function clone(x: Tensor): Tensor {
+  return op("aten::clone", x);
+}
+
+export function detach(x: Tensor): Tensor {
+  return op("aten::detach", x);
+}
+
+// --- arithmetic ---
+
+export function add(x: Tensor, y: Tensor): Tensor {
+  return op("aten::add.Tensor", x, y);
+}
+
+export function addScalar(x: Tensor, value: number): Tensor {
+  return op("aten::add.Scalar", x, value);
+}
+
+/** x + alpha · y */
+export function addScaled(x: Tensor, y: Tensor, alpha: number): Tensor {
+  return op("aten::add.Tensor", x, y, alpha);
+}
+
+export function sub(x: Tensor, y: Tensor): Tensor {
+  return op("aten::sub.Tensor", x, y);
+}
+
+export function mul(x: Tensor, y: Tensor): Tensor {
+  return op("aten::mul.Tensor", x, y);
+}
+
+export function mulScalar(x: Tensor, value: number): Tensor {
+  return op("aten::mul.Scalar", x, value);
+}
+
+export function neg(x: Tensor): Tensor {
+  return op("aten::neg", x);
+}
+
+export function square(x: Tensor): Tensor {
+  return op("aten::square", x);
+}
+
+export function rsqrt(x: Tensor): Tensor {
+  return op("aten::rsqrt", x);
+}
+
+export function cos(x: Tensor): Tensor {
+  return op("aten::cos", x);
+}
+
+export function sin(x: Tensor): Tensor {
+  return op("aten::sin", x);
+}
+
+export function silu(x: Tensor): Tensor {
+  return op("aten::silu", x);
+}
+
+export function mean(x: Tensor, dim: number, keepdim: boolean): Tensor {
+  return op("aten::mean.dim", x, [dim], keepdim);
+}
+
+export function sum(x: Tensor): Tensor {
+  return op("aten::sum", x);
+}
+
+export function matmul(x: Tensor, y: Tensor): Tensor {
+  return op("aten::matmul", x, y);
+}
+
+/** x · weightᵀ + bias; weight is [out, in]. */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  return op("aten::linear", x, weight, bias);
+}
+
+export function embedding(weight: Tensor, ids: Tensor): Tensor {
+  return op("aten::embedding", weight, ids);
+}
+
+export function argmax(x: Tensor, dim: number): Tensor {
+  return op("aten::argmax", x, dim);
+}
+
+export interface AttentionOptions {
+  mask?: Tensor;
+  causal?: boolean;
+  /** Query heads are a multiple of the key heads. */
+  grouped?: boolean;
+}
+
+/** softmax(q·kᵀ/√D)·v; q is [B, heads, T, D], k and v are [B, kv heads, S, D]. */
+export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+  const { mask, causal = false, grouped = false } = options;
+  return op("aten::scaled_dot_product_attention", q, k, v, mask, 0, causal, null, grouped);
+}
+
+/** Sum over rows of -log softmax(logits)[target]. */
+export function crossEntropySum(logits: Tensor, targets: Tensor): Tensor {
+  return op("aten::cross_entropy_loss", logits, targets, null, 2);
+}
+
+// --- over many tensors at once ---
+
+/** The L2 norm of each tensor. */
+export function foreachNorm(tensors: Tensor[]): Tensor[] {
+  return opMany("aten::_foreach_norm.Scalar", [tensors], tensors.length);
+}
+
+export function foreachMul_(tensors: Tensor[], factor: Tensor): void {
+  opInPlace("aten::_foreach_mul_.Tensor", tensors, factor);
+}
+
+export function foreachAddScalar_(tensors: Tensor[], value: number): void {
+  opInPlace("aten::_foreach_add_.Scalar", tensors, value);
+}
+
+/** The L2 norm of all elements. */
+export function norm(x: Tensor): Tensor {
+  return op("aten::linalg_vector_norm", x);
+}
+
+export interface AdamWOptions {
+  lr: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+}
+
+/** PyTorch's fused AdamW over all parameters; `steps` are float32 scalars that already count this update. */
+export function fusedAdamW_(
+  parameters: Tensor[],
+  gradients: Tensor[],
+  expAvgs: Tensor[],
+  expAvgSqs: Tensor[],
+  steps: Tensor[],
+  { lr, beta1, beta2, eps, weightDecay }: AdamWOptions,
+): void {
+  opInPlace(
+    "aten::_fused_adamw_",
+    parameters,
+    gradients,
+    expAvgs,
+    expAvgSqs,
+    [],
+    steps,
+    lr,
+    beta1,
+    beta2,
+    weightDecay,
+    eps,
+    false,
+    false,
+  );
+}

@@ -1,0 +1,29 @@
+/** PyTorch's random generators: the same seed gives the same numbers as in Python. */
+import { loadNative } from "./native.js";
+
+/** A generator of its own, beside the default one that dropout and the initialisers draw from. */
+export class RandomGenerator {
+  readonly handle: number;
+
+  constructor(seed: number) {
+    this.handle = loadNative().createGenerator(seed);
+  }
+
+  dispose(): void {
+    loadNative().freeGenerator(this.handle);
+  }
+}
+
+/** Seeds the default generator, in order with the ops enqueued before. */
+export function manualSeed(seed: number): void {
+  loadNative().manualSeed(seed, null);
+}
+
+/** PyTorch's own state bytes of the default generator. */
+export function rngState(): Promise<Uint8Array> {
+  return loadNative().getRngState(null);
+}
+
+export function setRngState(state: Uint8Array): void {
+  loadNative().setRngState(state, null);
+}

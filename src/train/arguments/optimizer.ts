@@ -1,0 +1,98 @@
+import { either, field, group, number, oneOf, orNull, text, textList } from "./field.js";
+
+/** The optimizers of transformers 5.18. */
+const OPTIMIZERS = [
+  "adamw_torch",
+  "adamw_torch_fused",
+  "adamw_torch_xla",
+  "adamw_torch_npu_fused",
+  "adafactor",
+  "adamw_anyprecision",
+  "adamw_torch_4bit",
+  "adamw_torch_8bit",
+  "ademamix",
+  "sgd",
+  "adagrad",
+  "adamw_bnb_8bit",
+  "adamw_8bit",
+  "ademamix_8bit",
+  "lion_8bit",
+  "lion_32bit",
+  "paged_adamw_32bit",
+  "paged_adamw_8bit",
+  "paged_ademamix_32bit",
+  "paged_ademamix_8bit",
+  "paged_lion_32bit",
+  "paged_lion_8bit",
+  "rmsprop",
+  "rmsprop_bnb",
+  "rmsprop_bnb_8bit",
+  "rmsprop_bnb_32bit",
+  "galore_adamw",
+  "galore_adamw_8bit",
+  "galore_adafactor",
+  "galore_adamw_layerwise",
+  "galore_adamw_8bit_layerwise",
+  "galore_adafactor_layerwise",
+  "lomo",
+  "adalomo",
+  "grokadamw",
+  "schedule_free_radam",
+  "schedule_free_adamw",
+  "schedule_free_sgd",
+  "apollo_adamw",
+  "apollo_adamw_layerwise",
+  "stable_adamw",
+] as const;
+
+const BUILT = new Set<string>(["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit"]);
+
+export const optimizer = group(
+  "Optimizer",
+  "How gradients become updates. The defaults of AdamW suit most fine-tuning; learning_rate (next group) matters far more.",
+  {
+    optim: field(oneOf(OPTIMIZERS), {
+      default: "adamw_torch_fused",
+      fate: "honoured",
+      refuse: (name) => (BUILT.has(name) ? undefined : `not built yet; use one of ${[...BUILT].join(", ")}`),
+      help: `The optimizer. Built so far: ${[...BUILT].join(", ")}.`,
+    }),
+    optim_args: field(orNull(text()), {
+      default: null,
+      fate: "refused",
+      why: "the optimizers that are built take no extra arguments (Python ignores them silently); use adam_beta1, adam_beta2, adam_epsilon and weight_decay",
+      help: 'Extra arguments of the optimizer, as "name=value,name=value".',
+    }),
+    optim_target_modules: field(orNull(either(text(), textList())), {
+      default: null,
+      fate: "refused",
+      why: "it belongs to the GaLore and APOLLO optimizers, which are not built yet; remove it",
+      help: "Modules that a low-rank optimizer projects.",
+    }),
+    weight_decay: field(number({ min: 0 }), {
+      default: 0.0,
+      fate: "honoured",
+      help: "AdamW's decoupled weight decay; biases and the weights of norms are never decayed.",
+    }),
+    adam_beta1: field(number({ min: 0, below: 1 }), {
+      default: 0.9,
+      fate: "honoured",
+      help: "Decay of AdamW's running mean of the gradients.",
+    }),
+    adam_beta2: field(number({ min: 0, below: 1 }), {
+      default: 0.999,
+      fate: "honoured",
+      help: "Decay of AdamW's running mean of the squared gradients.",
+    }),
+    adam_epsilon: field(number({ min: 0 }), {
+      default: 1e-8,
+      fate: "honoured",
+      help: "Added to the denominator of AdamW's update.",
+    }),
+    max_grad_norm: field(number({ min: 0 }), {
+      default: 1.0,
+      fate: "honoured",
+      help: "Gradients are scaled down so that their norm over all trained weights is at most this. 0: no clipping (grad_norm is still logged).",
+    }),
+  },
+);

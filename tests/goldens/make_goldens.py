@@ -1,0 +1,28 @@
+"""Makes tests/fixtures and tests/goldens from pinned Python packages; see README.md. `python make_goldens.py [part ...]`"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.dont_write_bytecode = True
+
+import torch  # noqa: E402
+
+PARTS = ["fixtures", "logits", "tokens", "lora", "runs", "order", "schedules", "generation", "evaluation", "packing"]
+
+
+def main(parts: list[str]) -> None:
+    torch.set_num_threads(1)
+    for part in parts or PARTS:
+        if part not in PARTS:
+            sys.exit(f"unknown part {part!r}; parts are {', '.join(PARTS)}")
+        print(f"== {part}", flush=True)
+        importlib.import_module(f"recipes.{part}").make()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

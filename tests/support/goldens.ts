@@ -1,0 +1,42 @@
+/** Reads the goldens that tests/goldens/make_goldens.py wrote. */
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { readHeader } from "../../src/models/safetensors.js";
+
+export const goldenPath = (name: string) => fileURLToPath(new URL(`../goldens/${name}`, import.meta.url));
+export const fixturePath = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
+
+export interface Golden {
+  shape: number[];
+  values: Float32Array | Float64Array | number[];
+}
+
+/** Every tensor of a safetensors golden. */
+export async function readGoldens(name: string): Promise<Map<string, Golden>> {
+  const path = goldenPath(name);
+  const bytes = readFileSync(path);
+  const header = await readHeader(path);
+  return new Map(
+    [...header.tensors].map(([key, { dtype, shape, begin, end }]) => {
+      const data = new Uint8Array(bytes.subarray(begin, end)).buffer;
+      if (dtype === "F32") return [key, { shape: [...shape], values: new Float32Array(data) }];
+      if (dtype === "I64") return [key, { shape: [...shape], values: Array.from(new BigInt64Array(data), Number) }];
+      throw new Error(`golden ${name}: ${key} is ${dtype}`);
+    }),
+  );
+}
+
+export function readGoldenJson<T>(name: string): T {
+  return JSON.parse(readFileSync(goldenPath(name), "utf8")) as T;
+}
+
+/** The largest |a - b| / max(1, |b|). */
+export function worstDifference(actual: ArrayLike<number | bigint>, expected: ArrayLike<number>): number {
+  if (actual.length !== expected.length) throw new Error(`${actual.length} values, expected ${expected.length}`);
+  let worst = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const difference = Math.abs(Number(actual[i]) - expected[i]!) / Math.max(1, Math.abs(expected[i]!));
+    if (!(difference <= worst)) worst = difference;
+  }
+  return worst;
+}
