@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 import type { z } from "zod";
 import { UserError } from "../errors.js";
 import { didYouMean } from "../nearest.js";
+import { loraSchema } from "../peft/config.js";
 import { checkArguments, fieldOf, OLD_NAMES, TrainingArguments } from "../train/arguments/index.js";
 import type { Override } from "./overrides.js";
 import { type Resolved, resolveDataset, resolveModel } from "./paths.js";
@@ -29,8 +30,8 @@ interface Problem {
 export async function loadConfig(file: string, overrides: readonly Override[] = []): Promise<RunConfig> {
   const { data, lineOf } = parseYaml(file, await read(file));
   for (const override of overrides) apply(data, override);
-  // `adapter:` with nothing behind it is an absent adapter.
-  for (const key of Object.keys(data)) if (data[key] === null) delete data[key];
+  // A key with nothing behind it is absent. Not so `lora:`, which might mean all its defaults, or none of it.
+  for (const key of Object.keys(data)) if (data[key] === null && key !== "lora") delete data[key];
 
   const overridden = (path: readonly PropertyKey[]) =>
     overrides.findLast((override) => override.path.every((key, i) => String(path[i]) === key));
@@ -80,21 +81,38 @@ function apply(data: Record<string, unknown>, { given, path, value }: Override):
   target[path.at(-1)!] = value;
 }
 
-/** Problems of one zod issue, in words for a person. */
+/** Problems of one zod issue, in words for a person. Schemas with words of their own are left to them. */
 const issueProblems =
   (input: Record<string, unknown>) =>
   (issue: z.core.$ZodIssue): Problem[] => {
-    const { path } = issue;
+    const { path, message } = issue;
     if (issue.code === "unrecognized_keys" && path.length === 0) {
       return issue.keys.map((key) => ({ path: [key], message: unknownKey(key) }));
     }
-    if (issue.message.startsWith("Invalid input: ")) {
-      const value = path.reduce<unknown>((object, key) => (object as Record<PropertyKey, unknown>)?.[key], input);
-      const message = issue.message.replace(/^Invalid input: /, "").replace(/, received .*$/, "");
-      return [{ path, message: `${message}, got ${JSON.stringify(value) ?? "nothing"}` }];
+    if (issue.code === "unrecognized_keys" && path[0] === "lora") {
+      return issue.keys.map((key) => ({ path: [...path, key], message: `unknown key${didYouMean(key, loraKeys)}` }));
     }
-    return [{ path, message: issue.message }];
+    const value = path.reduce<unknown>((object, key) => (object as Record<PropertyKey, unknown>)?.[key], input);
+    if (path[0] === "lora" && path.length === 1 && value === null) {
+      const choices = "give its options, {} for the defaults, or remove the key to train all weights";
+      return [{ path, message: `is empty: ${choices}` }];
+    }
+    if (value === undefined && path.length === 1 && path[0] === "dataset") {
+      return [{ path, message: "is required: the path of the examples to learn, or a hub id" }];
+    }
+    const zodsOwn = /^(?:Invalid input|Invalid option|Too small|Too big)(?:: (.*?)(?:, received .*)?)?$/.exec(message);
+    if (zodsOwn === null) return [{ path, message }];
+    const expected = zodsOwn[1] ?? (path[0] === "lora" ? loraHelp(path) : "a value that fits");
+    return [{ path, message: `${expected}, got ${JSON.stringify(value) ?? "nothing"}` }];
   };
+
+const loraKeys = Object.keys(loraSchema.shape);
+
+/** What an option of `lora` takes, where zod only says that the value is not it. */
+function loraHelp(path: readonly PropertyKey[]): string {
+  const option = loraSchema.shape[path[1] as keyof typeof loraSchema.shape];
+  return `expected ${(option?.description ?? "another value").replace(/\.$/, "")}`;
+}
 
 const unknownKey = (key: string) =>
   fieldOf(key) !== undefined || Object.hasOwn(OLD_NAMES, key)

@@ -41,7 +41,7 @@ export function parseCommandLine(words: readonly string[]): { config: string; ov
     const given = equals < 0 ? word : word.slice(0, equals);
     const path = targetOf(given);
     if (equals >= 0) {
-      overrides.push({ given, path, value: valueOf(path, word.slice(equals + 1)) });
+      overrides.push({ given, path, value: readWord(path, word.slice(equals + 1)) });
       continue;
     }
     const next = words[i + 1];
@@ -49,7 +49,7 @@ export function parseCommandLine(words: readonly string[]): { config: string; ov
     // A switch takes the next word only when that says yes or no: `--bf16 config.yaml` is a switch and a file.
     const takesNext = next !== undefined && !next.startsWith("--") && (!isPureSwitch(path) || isBooleanText(next));
     if (takesNext) {
-      overrides.push({ given, path, value: valueOf(path, next) });
+      overrides.push({ given, path, value: readWord(path, next) });
       i++;
     } else if (isSwitch) {
       overrides.push({ given, path, value: true });
@@ -60,7 +60,9 @@ export function parseCommandLine(words: readonly string[]): { config: string; ov
   const [config, second] = files;
   if (config === undefined) throw new UserError("no config file given; try: slimtune train config.yaml");
   if (second !== undefined) {
-    throw new UserError(`unexpected "${second}" on the command line: there is one config file, "${config}", and --name value`);
+    throw new UserError(
+      `unexpected "${second}" on the command line: there is one config file, "${config}", and --name value`,
+    );
   }
   return { config, overrides };
 }
@@ -70,7 +72,8 @@ function targetOf(given: string): [string, ...string[]] {
   const name = first.replaceAll("-", "_");
   const inner = rest.map((part) => part.replaceAll("-", "_"));
   if (configKeys.includes(name)) return [name, ...inner];
-  if (inner.length === 0 && (fieldOf(name) !== undefined || Object.hasOwn(OLD_NAMES, name))) return ["training_args", name];
+  if (inner.length === 0 && (fieldOf(name) !== undefined || Object.hasOwn(OLD_NAMES, name)))
+    return ["training_args", name];
   const names = [...configKeys, ...fieldNames, ...Object.keys(OLD_NAMES)];
   throw new UserError(`unknown option ${given}${didYouMean(name, names)}; slimtune train --help lists them all`);
 }
@@ -89,7 +92,7 @@ function isPureSwitch(path: readonly string[]): boolean {
 }
 
 /** The value that a word stands for: read as YAML, except where the option takes it as it is. */
-function valueOf(path: readonly string[], text: string): unknown {
+function readWord(path: readonly string[], text: string): unknown {
   if (path.length === 1 && NAMES.has(path[0]!) && !/^\s*[{[]/.test(text)) return text;
   const parsed = parseWord(text);
   const schema = schemaOf(path);

@@ -1,14 +1,11 @@
 import { existsSync } from "node:fs";
-import { homedir } from "node:os";
 import { resolve } from "node:path";
+import { expandHome } from "../home.js";
 
 const HUB_ID = /^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)?$/;
 const SAYS_PATH = /^(\.\.?|~)?[/\\]|^(\.\.?|~)$/;
 const GLOB = /[*?[\]{}]/;
 const DATA_FILE = /\.(jsonl?|csv|tsv|parquet|txt|arrow|gz|zst)$/i;
-
-/** `~` and `~/x` are in the home folder. */
-export const expandHome = (path: string) => (/^~(?=$|[/\\])/.test(path) ? homedir() + path.slice(1) : path);
 
 export type Resolved = { value: string } | { problem: string };
 

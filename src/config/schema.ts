@@ -10,7 +10,10 @@ const MODEL = "the path of a model folder in Hugging Face format, or a hub id su
 
 /** The config file of `slimtune train`. `training_args` is checked against the table, which says more. */
 export const configSchema = z.strictObject({
-  model: z.string({ error: required(MODEL) }).min(1).describe(`The model to fine-tune: ${MODEL}.`),
+  model: z
+    .string({ error: required(MODEL) })
+    .min(1)
+    .describe(`The model to fine-tune: ${MODEL}.`),
   adapter: z
     .string({ error: required("the path of a PEFT adapter, or a hub id") })
     .min(1)

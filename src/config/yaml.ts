@@ -20,19 +20,26 @@ export function parseYaml(file: string, text: string): YamlFile {
   }
   const lineAt = (node: Node | null) => (node?.range ? counter.linePos(node.range[0]).line : 1);
   if (document.contents !== null && !isMap(document.contents)) {
-    throw new UserError(`${file}:${lineAt(document.contents)}: expected keys such as "model: ...", found something else`);
+    throw new UserError(
+      `${file}:${lineAt(document.contents)}: expected keys such as "model: ...", found something else`,
+    );
   }
 
   let data: Record<string, unknown>;
   try {
     data = (document.toJS() ?? {}) as Record<string, unknown>;
+    JSON.stringify(data); // throws for an alias that contains itself
   } catch (problem) {
     throw new UserError(`${file}: not valid YAML: ${(problem as Error).message}`);
   }
   return { data, lineOf: (path) => findLine(document.contents, path, lineAt) };
 }
 
-function findLine(root: ParsedNode | null, path: readonly PropertyKey[], lineAt: (node: Node | null) => number): number {
+function findLine(
+  root: ParsedNode | null,
+  path: readonly PropertyKey[],
+  lineAt: (node: Node | null) => number,
+): number {
   let line = lineAt(root);
   let node: unknown = root;
   for (const key of path) {

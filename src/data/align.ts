@@ -53,15 +53,21 @@ export function markTokens(text: string, starts: number[], spans: [number, numbe
     units = unit;
     return bytes;
   };
+  // A token of no width, such as an added first space, counts as holding the character after it.
+  const firstHolding = (byte: number, from: number) => {
+    let token = from;
+    while (token < count && starts[token]! < byte && starts[token + 1]! <= byte) token++;
+    return token;
+  };
   let token = 0;
   for (const [start, end] of spans) {
     if (start >= end) continue;
     const firstByte = byteOf(start);
     const lastUnit = end - (isLowSurrogate(text, end - 1) ? 2 : 1);
     const lastByte = byteOf(Math.max(start, lastUnit));
-    while (token < count && starts[token + 1]! <= firstByte) token++;
+    token = firstHolding(firstByte, token);
     const first = token;
-    while (token < count && starts[token + 1]! <= lastByte) token++;
+    token = firstHolding(lastByte, token);
     mask.fill(1, first, token + 1);
   }
   return mask;

@@ -18,6 +18,17 @@ export interface MarkedText {
 }
 
 const GENERATION_TAG = /\{%(-?)\s*(end)?generation\s*(-?)%\}/g;
+/**
+ * The source with other blocks in place of the generation tags, which keep the whitespace control of the tags. (The Jinja
+ * library only cuts the tags out, so that a dash of a neighbour reaches further than it should.)
+ */
+const withTags = (source: string, start: string, end: string) =>
+  source.replace(
+    GENERATION_TAG,
+    (_, before: string, isEnd: string | undefined, after: string) =>
+      `{%${before} if true %}${isEnd ? end : start}{% endif ${after}%}`,
+  );
+
 // Random, so that no text of a dataset can hold it.
 const MARK = `\uE000${randomUUID()}`;
 const START = `${MARK}<\uE001`;
@@ -56,8 +67,7 @@ export class ChatTemplate {
   renderMarked(messages: Message[], options: RenderOptions = {}): MarkedText {
     const source = this.#choose(options.tools);
     const text = this.#render(source, messages, options);
-    const withoutComments = source.replace(/\{#[\s\S]*?#\}/g, "");
-    return withoutComments.search(GENERATION_TAG) >= 0
+    return source.replace(/\{#[\s\S]*?#\}/g, "").search(GENERATION_TAG) >= 0
       ? this.#splitMarks(source, text, messages, options)
       : { text, spans: this.#spansByPrefix(source, text, messages, options) };
   }
@@ -75,7 +85,7 @@ export class ChatTemplate {
     let template = this.#compiled.get(source);
     try {
       if (template === undefined) {
-        template = new Template(source);
+        template = new Template(withTags(source, "", ""));
         this.#compiled.set(source, template);
       }
       return template.render({
@@ -95,12 +105,7 @@ export class ChatTemplate {
   }
 
   #splitMarks(source: string, text: string, messages: Message[], options: RenderOptions): MarkedText {
-    // A block tag and an expression with the same whitespace control as the tag they stand for.
-    const marked = source.replace(
-      GENERATION_TAG,
-      (_, before: string, end: string | undefined, after: string) =>
-        `{%${before} if true %}{{ "${end ? END : START}" }}{% endif ${after}%}`,
-    );
+    const marked = withTags(source, `{{ "${START}" }}`, `{{ "${END}" }}`);
     const rendered = this.#render(marked, messages, options);
     const spans: [number, number][] = [];
     let plain = "";

@@ -4,7 +4,8 @@ import type { Row } from "./read.js";
 /** One turn of a conversation, as chat templates see it. */
 export interface Message {
   role: string;
-  content?: unknown;
+  /** Absent or null only in a turn that does something else than speak. */
+  content?: string | null;
   [key: string]: unknown;
 }
 
@@ -150,16 +151,26 @@ function toMessage(value: unknown, where: string): Message {
   const message: Record<string, unknown> = { ...rest };
   if (from !== undefined) message.role = from;
   if (said !== undefined) message.content = said;
+  if (Array.isArray(message.content)) message.content = joinParts(message.content, where);
   const { role, content } = message;
   if (typeof role !== "string" || role === "") {
     throw new UserError(`${where}: "role" (or "from") must be a text such as "user", but it is ${describe(role)}`);
   }
   // A turn that only calls tools may say nothing.
   const mayBeSilent = content == null && Object.keys(rest).some((key) => key !== "role" && key !== "content");
-  if (typeof content !== "string" && !Array.isArray(content) && !mayBeSilent) {
+  if (typeof content !== "string" && !mayBeSilent) {
     throw new UserError(`${where}: "content" (or "value") must be a text, but it is ${describe(content)}`);
   }
   return message as Message;
+}
+
+/** Content in parts, [{type: "text", text}]: their text. (The Jinja library would write a list out as JSON, unlike Python.) */
+function joinParts(parts: unknown[], where: string): string {
+  const texts = parts.map((part) => {
+    if (isObject(part) && typeof part.text === "string") return part.text;
+    throw new UserError(`${where}: a part of "content" is ${describe(part)}; only parts with a "text" can be learned`);
+  });
+  return texts.join("");
 }
 
 function toolList({ fields, source }: Row): unknown[] | null {

@@ -193,8 +193,7 @@ async function readJson(file: string, signal?: AbortSignal): Promise<RawRow[]> {
     // One object per line is common under this name too, and then the line of the mistake is known.
     if (/^\s*\{[^\n]*\}\s*\n/.test(text)) return readJsonLines(file, signal);
     const { message } = error as Error;
-    const position = /at position (\d+)/.exec(message)?.[1];
-    const line = position === undefined ? text.trimEnd().split("\n").length : lineAt(text, Number(position));
+    const line = lineAt(text, positionOf(message, text));
     throw new UserError(`${file}:${line}: not valid JSON: ${message}`);
   }
   const list = findList(value, file);
@@ -203,6 +202,15 @@ async function readJson(file: string, signal?: AbortSignal): Promise<RawRow[]> {
     const source = `${file}${list.name}[${index}]`;
     return { fields: asObject(item, source), source };
   });
+}
+
+/** Where V8 says that JSON goes wrong: a position, or the text around it with 10 characters on each side. */
+function positionOf(message: string, text: string): number {
+  const position = /at position (\d+)/.exec(message)?.[1];
+  if (position !== undefined) return Number(position);
+  const [, cut, around] = /, (\.\.\.)?"([\s\S]+)"(?:\.\.\.)? is not valid JSON$/.exec(message) ?? [];
+  const start = around === undefined ? -1 : text.indexOf(around);
+  return start < 0 ? text.trimEnd().length : start + (cut === undefined ? 0 : 10);
 }
 
 const lineAt = (text: string, position: number) => text.slice(0, position).split("\n").length;

@@ -173,7 +173,7 @@ class DatasetTokenizer {
 
   #conversation({ messages, promptLength, tools, templateArgs }: Conversation): Masked {
     for (const { role } of messages) if (!USUAL_ROLES.has(role)) this.#roles.add(role);
-    this.#countSpecialText(messages.flatMap(({ content }) => textsOf(content)));
+    this.#countSpecialText(messages.map(({ content }) => content ?? ""));
     if (promptLength === undefined) this.#refuseCompletionOnly("a whole conversation");
     const render = { ...templateArgs, tools };
     const masked = this.#options.assistant_only_loss
@@ -254,10 +254,3 @@ class DatasetTokenizer {
 /** The end-of-sequence token that a text already has at its end is no surprise. */
 const withoutEnd = (text: string, end: string | undefined) =>
   end !== undefined && text.endsWith(end) ? text.slice(0, -end.length) : text;
-
-/** The texts in a turn's content: itself, or the text parts of a list. */
-function textsOf(content: unknown): string[] {
-  if (typeof content === "string") return [content];
-  if (!Array.isArray(content)) return [];
-  return content.flatMap((part) => (typeof part?.text === "string" ? [part.text] : []));
-}

@@ -13,6 +13,7 @@ export interface DropoutSource {
 export interface LoraWeights {
   a: Tensor; // [r, in], float32
   b: Tensor; // [out, r], float32
+  rank: number;
   scaling: number;
   dropout: number;
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { UserError } from "../errors.js";
 import { createScheduler, warmupSteps } from "./schedulers.js";
@@ -36,7 +37,34 @@ const PYTHON: [string, Record<string, unknown> | null, number[]][] = [
   ["warmup_stable_decay", { num_decay_steps: 3 }, [0, 0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.25, 0]],
 ];
 
+interface Golden {
+  type: string;
+  learning_rate: number;
+  warmup_steps: number;
+  max_steps: number;
+  kwargs: Record<string, unknown>;
+  rates: number[];
+}
+
+const goldens: Golden[] = JSON.parse(
+  readFileSync(new URL("../../tests/goldens/schedules.json", import.meta.url), "utf8"),
+).by_step;
+
 describe("createScheduler", () => {
+  it("has goldens for every schedule", () => {
+    expect(new Set(goldens.map(({ type }) => type))).toEqual(new Set(PYTHON.map(([type]) => type)));
+  });
+
+  it.each(goldens)("$type, warm-up $warmup_steps of $max_steps, $kwargs: Python's learning rates", (golden) => {
+    const { type, learning_rate, warmup_steps, max_steps, kwargs, rates } = golden;
+    const args = { lr_scheduler_type: type, lr_scheduler_kwargs: kwargs, learning_rate, warmup_steps };
+    const factors = curve(args, max_steps);
+    expect(rates).toHaveLength(factors.length);
+    for (const [step, rate] of rates.entries()) {
+      expect(Math.abs(learning_rate * factors[step]! - rate)).toBeLessThanOrEqual(1e-14 * learning_rate);
+    }
+  });
+
   it.each(PYTHON)("%s %j has Python's curve", (lr_scheduler_type, lr_scheduler_kwargs, expected) => {
     const factors = curve({ lr_scheduler_type, lr_scheduler_kwargs });
     expect(factors).toHaveLength(expected.length);

@@ -8,6 +8,7 @@ import { inspectLibtorch } from "./libtorch.js";
 import { withLock } from "./lock.js";
 import { createProgress, formatBytes, formatSeconds, type Output } from "./progress.js";
 import { askPip, pythonCandidates } from "./python.js";
+import { PIP_HINT } from "./toolchain.js";
 import { extractZip } from "./unzip.js";
 import { PINNED_VERSION, type ZipSource } from "./versions.js";
 import { fetchWheel } from "./wheels.js";
@@ -107,7 +108,7 @@ async function fromPip({ variant, env, out }: FetchRequest, _cache: string, work
       return { where, reason: (error as Error).message };
     }
   }
-  return { where: `pip download torch==${PINNED_VERSION}`, reason: `no pip (${reasons.join("; ")})` };
+  return { where: `pip download torch==${PINNED_VERSION}`, reason: `no pip (${reasons.join("; ")}). ${PIP_HINT}` };
 }
 
 /** Checks the unpacked folder and gives it its final name. Returns the reason if it is no good. */

@@ -23,6 +23,8 @@ export interface SetupOptions {
   force?: boolean;
   env?: NodeJS.ProcessEnv;
   out?: Output;
+  /** Where the native sources lie and the addon goes; default: this package's. */
+  paths?: NativePaths;
 }
 
 /**
@@ -33,7 +35,7 @@ export interface SetupOptions {
 export async function runSetup(options: SetupOptions = {}): Promise<BuildRecord> {
   const env = options.env ?? process.env;
   const out = options.out ?? process.stderr;
-  const paths = nativePaths();
+  const paths = options.paths ?? nativePaths();
   if (options.variant) checkVariant(options.variant);
   if (process.platform === "win32") {
     throw new UserError("slimtune runs on Linux and macOS; on Windows use it inside WSL 2: wsl --install");

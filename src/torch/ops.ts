@@ -212,8 +212,8 @@ export function foreachNorm(tensors: Tensor[]): Tensor[] {
   return opMany("aten::_foreach_norm.Scalar", [tensors], tensors.length);
 }
 
-export function foreachMul_(tensors: Tensor[], factor: Tensor): void {
-  opInPlace("aten::_foreach_mul_.Tensor", tensors, factor);
+export function foreachMulScalar_(tensors: Tensor[], factor: number): void {
+  opInPlace("aten::_foreach_mul_.Scalar", tensors, factor);
 }
 
 export function foreachAddScalar_(tensors: Tensor[], value: number): void {

@@ -17,7 +17,7 @@ export async function readGoldens(name: string): Promise<Map<string, Golden>> {
   const bytes = readFileSync(path);
   const header = await readHeader(path);
   return new Map(
-    [...header.tensors].map(([key, { dtype, shape, begin, end }]) => {
+    [...header.tensors].map(([key, { dtype, shape, begin, end }]): [string, Golden] => {
       const data = new Uint8Array(bytes.subarray(begin, end)).buffer;
       if (dtype === "F32") return [key, { shape: [...shape], values: new Float32Array(data) }];
       if (dtype === "I64") return [key, { shape: [...shape], values: Array.from(new BigInt64Array(data), Number) }];

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import { expandHome } from "../../home.js";
 import { didYouMean } from "../../nearest.js";
 import { crossFieldProblems, type Problem } from "./cross-field.js";
 import type { AnyField } from "./field.js";
@@ -88,7 +89,9 @@ function* resolveNames(
 
 /** The Trainer's own tidying of values that mean the same. */
 function tidy(name: FieldName, value: unknown): unknown {
-  if (name === "output_dir" && value === null) return FIELDS.output_dir.default;
+  if (name === "output_dir") {
+    return value === null ? FIELDS.output_dir.default : typeof value === "string" ? expandHome(value) : value;
+  }
   if (name === "resume_from_checkpoint" && value === false) return null;
   if (name === "save_total_limit" && value === 0) return null;
   if (name === "include_num_input_tokens_seen" && typeof value === "boolean") return value ? "all" : "no";
@@ -102,14 +105,9 @@ function valueProblem(name: FieldName, field: AnyField, value: unknown): string 
   if (field.schema.safeParse(value).success) return undefined;
   const renamed = typeof value === "string" ? OLD_VALUES[name]?.[value] : undefined;
   if (renamed !== undefined) return `"${value}" no longer exists; use "${renamed}"`;
-  const choice = typeof value === "string" && /^one of /.test(field.expected);
-  const names = choice
-    ? field.expected
-        .replace(/^one of /, "")
-        .replace(/, or .*/, "")
-        .split(", ")
-    : [];
-  return `expected ${field.expected}, got ${shown(value)}${choice ? didYouMean(value, names) : hint(field, value)}`;
+  const names = typeof value === "string" ? field.choices?.filter((choice) => typeof choice === "string") : undefined;
+  const advice = names?.length ? didYouMean(String(value), names) : hint(field, value);
+  return `expected ${field.expected}, got ${shown(value)}${advice}`;
 }
 
 /** What a Python or quoted spelling of a value should be in YAML, JSON and TypeScript. */

@@ -14,6 +14,8 @@ export interface Kind<T> {
   readonly ts: string;
   /** Completes "expected ...". */
   readonly expected: string;
+  /** All values but null, where they can be listed. */
+  readonly choices?: readonly unknown[];
 }
 
 export interface Field<T> extends Kind<T> {
@@ -28,6 +30,10 @@ export interface Field<T> extends Kind<T> {
 
 type Definition<T> = Pick<Field<T>, "default" | "help" | "refuse"> &
   ({ fate: "honoured"; why?: never } | { fate: "no-effect" | "refused"; why: string });
+
+/** The listed choices that are refused, whatever the fate of the field as a whole. */
+export const refusedChoices = ({ choices = [], refuse }: AnyField): unknown[] =>
+  choices.filter((choice) => refuse?.(choice) !== undefined);
 
 export const field = <T>(kind: Kind<T>, definition: Definition<NoInfer<T>>): Field<T> => ({ ...kind, ...definition });
 
@@ -68,7 +74,12 @@ export const number = (range: Range = {}): Kind<number> => ({
   expected: `a number${rangeText(range)}`,
 });
 
-export const boolean = (): Kind<boolean> => ({ schema: z.boolean(), ts: "boolean", expected: "true or false" });
+export const boolean = (): Kind<boolean> => ({
+  schema: z.boolean(),
+  ts: "boolean",
+  expected: "true or false",
+  choices: [true, false],
+});
 
 export const text = (): Kind<string> => ({ schema: z.string(), ts: "string", expected: "a text" });
 
@@ -88,6 +99,7 @@ export const oneOf = <const T extends string>(values: readonly T[]): Kind<T> => 
   schema: z.enum(values) as unknown as z.ZodType<T>,
   ts: values.map((value) => JSON.stringify(value)).join(" | "),
   expected: `one of ${values.join(", ")}`,
+  choices: values,
 });
 
 export const either = <A, B>(a: Kind<A>, b: Kind<B>): Kind<A | B> => ({
@@ -97,6 +109,7 @@ export const either = <A, B>(a: Kind<A>, b: Kind<B>): Kind<A | B> => ({
 });
 
 export const orNull = <T>(kind: Kind<T>): Kind<T | null> => ({
+  ...kind,
   schema: kind.schema.nullable(),
   ts: `${kind.ts} | null`,
   expected: `${kind.expected}, or null`,

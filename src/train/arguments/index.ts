@@ -4,3 +4,4 @@ export type { Problem } from "./cross-field.js";
 export type { AnyField, Fate, Group } from "./field.js";
 export { OLD_NAMES } from "./old-names.js";
 export { FIELDS, type FieldName, fieldNames, fieldOf, GROUPS } from "./table.js";
+export type { TrainingArgumentsFields } from "./types.generated.js";

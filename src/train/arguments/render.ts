@@ -1,15 +1,22 @@
-import type { AnyField } from "./field.js";
+import { type AnyField, refusedChoices } from "./field.js";
 import { OLD_NAMES } from "./old-names.js";
 import { GROUPS } from "./table.js";
 
 const BANNER = "Generated from src/train/arguments by scripts/generate-docs.mjs; do not edit.";
 
-const FATES = { honoured: "", "no-effect": "No effect", refused: "Refused" } as const;
+/** `honoured` is understood, unless some of its values are refused. */
+function fateText(field: AnyField): string {
+  if (field.fate !== "honoured") return `${FATES[field.fate]}: ${field.why}`;
+  const refused = refusedChoices(field);
+  return refused.length === 0 ? "" : `Refused so far: ${refused.join(", ")}`;
+}
+
+const FATES = { "no-effect": "No effect", refused: "Refused" } as const;
 
 /** Help, default and fate in one text. */
-export function describeField({ help, fate, why, default: value }: AnyField): string {
-  const rest = fate === "honoured" ? "" : ` ${FATES[fate]}: ${why}.`;
-  return `${help}${rest} Default: ${JSON.stringify(value)}.`;
+export function describeField(field: AnyField): string {
+  const fate = fateText(field);
+  return `${field.help}${fate && ` ${fate}.`} Default: ${JSON.stringify(field.default)}.`;
 }
 
 /** The text of types.generated.ts: every field with its help as a doc comment. */
@@ -69,7 +76,7 @@ export function renderDocs(): string {
       "| --- | --- | --- | --- | --- |",
     );
     for (const [name, field] of Object.entries(fields)) {
-      const fate = field.fate === "honoured" ? "" : `${FATES[field.fate].toLowerCase()}: ${field.why}`;
+      const fate = fateText(field).replace(/^./, (letter) => letter.toLowerCase());
       const cells = [
         `\`${name}\``,
         field.expected.replace(/^an? /, ""),

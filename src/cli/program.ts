@@ -1,0 +1,31 @@
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { UserError } from "../errors.js";
+import { doctorCommand } from "./doctor.js";
+import { generateCommand } from "./generate.js";
+import { schemaCommand } from "./schema.js";
+import { setupCommand } from "./setup.js";
+import { trainCommand } from "./train.js";
+
+/** Runs one command of `slimtune`; a failure is told on stderr and sets the exit code. */
+export async function runCli(words: readonly string[]): Promise<void> {
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  const program = new Command("slimtune").description("Fine-tune small language models.").version(version);
+  for (const command of [trainCommand(), generateCommand(), setupCommand(), doctorCommand(), schemaCommand()]) {
+    program.addCommand(command.exitOverride());
+  }
+  try {
+    await program.exitOverride().parseAsync(words, { from: "user" });
+  } catch (error) {
+    // Commander has told its own errors already, and --help is one of them.
+    if (!(error instanceof CommanderError)) process.stderr.write(`${report(error)}\n`);
+    process.exitCode = error instanceof CommanderError ? error.exitCode : 1;
+  }
+}
+
+/** A user's mistake in one message; the stack where it is asked for, or where the mistake is ours. */
+function report(error: unknown): string {
+  if (!(error instanceof Error)) return `slimtune failed: ${String(error)}`;
+  if (error instanceof UserError) return process.env.SLIMTUNE_DEBUG ? (error.stack ?? error.message) : error.message;
+  return `slimtune failed unexpectedly: ${error.stack ?? error.message}`;
+}

@@ -1,0 +1,56 @@
+import { Command } from "commander";
+import { argumentsHelp } from "./arguments-help.js";
+import { EXIT_CODES, Interrupts } from "./interrupt.js";
+
+/** `slimtune train config.yaml [--name value ...]`: one run, from a config file and options. */
+export function trainCommand(): Command {
+  return new Command("train")
+    .description("fine-tune a model as a config file says")
+    .usage("CONFIG.yaml [--name value ...]")
+    .argument("[words...]", "the config file, and options that override it")
+    .allowUnknownOption()
+    .addHelpText("after", () => argumentsHelp())
+    .action(async (_: unknown, __: unknown, command: Command) => {
+      process.exitCode = await runTrain(command.args);
+    });
+}
+
+/**
+ * Trains; resolves to the exit code: 0, or 130 or 143 when a signal asked the run to stop and it saved a checkpoint.
+ * @throws UserError for what a user can mend.
+ */
+export async function runTrain(words: readonly string[]): Promise<number> {
+  // Loaded here, so that --help and errors on the command line are instant and need no native addon.
+  const { loadConfig, parseCommandLine } = await import("../config/index.js");
+  const { config: file, overrides } = parseCommandLine(words);
+  const config = await loadConfig(file, overrides);
+  const { ProgressCallback } = await import("../train/progress.js");
+  const { Trainer } = await import("../train/trainer.js");
+
+  const progress = new ProgressCallback();
+  try {
+    const trainer = new Trainer({ ...config, callbacks: [progress] });
+    using interrupts = new Interrupts(() => {
+      process.stderr.write("\nFinishing this step and saving a checkpoint; interrupt again to quit at once.\n");
+      trainer.requestStop();
+    });
+    const result = await trainer.train();
+    if (!result.interrupted) return 0;
+    process.stderr.write(`Stopped; saved ${result.checkpoint}. To go on:\n  ${resumeCommand(words)}\n`);
+    return EXIT_CODES[interrupts.signal ?? "SIGINT"];
+  } finally {
+    progress.close();
+  }
+}
+
+/** The same command with `--resume_from_checkpoint true`, to paste into a shell. */
+export function resumeCommand(words: readonly string[]): string {
+  const kept: string[] = [];
+  for (let i = 0; i < words.length; i++) {
+    const [name = ""] = words[i]!.split("=");
+    if (!/^--resume[-_]from[-_]checkpoint$/.test(name)) kept.push(words[i]!);
+    else if (name === words[i] && words[i + 1] !== undefined && !words[i + 1]!.startsWith("--")) i++;
+  }
+  const quoted = kept.map((word) => (/^[\w./=:@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`));
+  return ["slimtune train", ...quoted, "--resume_from_checkpoint true"].join(" ");
+}

@@ -1,0 +1,164 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { UserError } from "../errors.js";
+import { loadConfig } from "./load.js";
+import { parseCommandLine } from "./overrides.js";
+
+let folder: string;
+let file: string;
+const here = process.cwd();
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "slimtune-config-"));
+  file = join(folder, "config.yaml");
+  mkdirSync(join(folder, "model"));
+  mkdirSync(join(folder, "elsewhere", "model"), { recursive: true });
+  writeFileSync(join(folder, "train.jsonl"), "{}\n");
+});
+
+afterAll(() => {
+  process.chdir(here);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Loads this text as a config, with these words behind it on the command line. */
+function load(text: string, ...words: string[]) {
+  writeFileSync(file, text);
+  return loadConfig(file, parseCommandLine([file, ...words]).overrides);
+}
+
+const BASE = "model: model\ndataset: train.jsonl\n";
+
+describe("loadConfig", () => {
+  it("reads the reference snippet", async () => {
+    const config = await load(`${BASE}lora: {r: 16, lora_alpha: 32, lora_dropout: 0.0, target_modules: all-linear}
+training_args:
+  output_dir: ./slm-finetuned-model
+  per_device_train_batch_size: 2
+  gradient_accumulation_steps: 8
+  num_train_epochs: 3
+  optim: paged_adamw_32bit
+  bf16: true
+  logging_steps: 10
+  save_strategy: epoch
+  learning_rate: 2.0e-4
+  max_grad_norm: 0.3
+`);
+    expect(config.model).toBe(join(folder, "model"));
+    expect(config.dataset).toBe(join(folder, "train.jsonl"));
+    expect(config.lora).toMatchObject({ r: 16, lora_alpha: 32, lora_dropout: 0, target_modules: "all-linear" });
+    expect(config.training_args).toMatchObject({
+      output_dir: "./slm-finetuned-model",
+      learning_rate: 2e-4,
+      max_grad_norm: 0.3,
+      optim: "paged_adamw_32bit",
+      bf16: true,
+    });
+    expect(Object.keys(config).toSorted()).toEqual(["dataset", "lora", "model", "training_args"]);
+  });
+
+  it("needs no training_args, and takes a key with nothing behind it as absent", async () => {
+    const config = await load(`${BASE}adapter:\ntraining_args:\n`);
+    expect(config.adapter).toBeUndefined();
+    expect(config.lora).toBeUndefined();
+    expect(config.training_args.nonDefault()).toEqual({});
+  });
+
+  it("reads numbers with an exponent", async () => {
+    expect((await load(`${BASE}training_args: {learning_rate: 2e-4}`)).training_args.learning_rate).toBe(2e-4);
+  });
+
+  it("reads JSON, too", async () => {
+    const text = JSON.stringify({ model: "model", dataset: "train.jsonl", training_args: { max_steps: 3 } });
+    expect((await load(text)).training_args.max_steps).toBe(3);
+  });
+
+  it("sees paths in the file from the file's folder, those on the command line from the current folder", async () => {
+    process.chdir(join(folder, "elsewhere"));
+    expect((await load(BASE)).model).toBe(join(folder, "model"));
+    expect((await load(BASE, "--model", "model")).model).toBe(join(process.cwd(), "model"));
+    process.chdir(here);
+  });
+
+  it("leaves hub ids alone", async () => {
+    const config = await load("model: org/some-model\nadapter: org/adapter\ndataset: openai/gsm8k\n");
+    expect(config).toMatchObject({ model: "org/some-model", adapter: "org/adapter", dataset: "openai/gsm8k" });
+  });
+
+  it("resolves paths within mappings, lists and globs", async () => {
+    const config = await load(`model: model
+dataset:
+  - train.jsonl
+  - {path: "*.jsonl", columns: {prompt: question, completion: answer}}
+eval_dataset: {path: train.jsonl}
+`);
+    expect(config.dataset).toMatchObject([
+      join(folder, "train.jsonl"),
+      { path: join(folder, "*.jsonl"), columns: { prompt: "question", completion: "answer" } },
+    ]);
+    expect(config.eval_dataset).toMatchObject({ path: join(folder, "train.jsonl") });
+  });
+
+  it("lays the command line over the file", async () => {
+    const config = await load(
+      `${BASE}lora: {r: 8, lora_alpha: 16}\ntraining_args: {max_steps: 5, learning_rate: 1e-3}\n`,
+      "--lora.r=16",
+      "--learning-rate",
+      "5e-5",
+      "--bf16",
+    );
+    expect(config.lora).toMatchObject({ r: 16, lora_alpha: 16 });
+    expect(config.training_args.nonDefault()).toEqual({ max_steps: 5, bf16: true });
+  });
+});
+
+describe("a bad config", () => {
+  it.each<[string, RegExp]>([
+    ["", /:1: model: is required.*\n.*dataset: is required/s],
+    ["- a\n", /:1: expected keys such as/],
+    ["model: [\n", /:\d: not valid YAML/],
+    ["model: a\nmodel: b\n", /:2: not valid YAML: Map keys must be unique/],
+    ["model: &a [*a]\n", /not valid YAML/],
+    ["model: 3\ndataset: train.jsonl\n", /:1: model: expected the path of a model folder/],
+    [`${BASE}modle: x\n`, /:3: modle: unknown key \(did you mean "model"\?\)/],
+    [`${BASE}learning_rate: 1\n`, /:3: learning_rate: is a training argument: put it under training_args/],
+    [`${BASE}training_args:\n  max_steps: 1\n  lora: {r: 8}\n`, /:5: training_args.lora: belongs at the top level/],
+    [
+      `${BASE}training_args:\n  max_steps: 1\n  loging_steps: 1\n`,
+      /:5: training_args.loging_steps: unknown argument \(did you mean "logging_steps"\?\)/,
+    ],
+    [
+      `${BASE}training_args:\n\n  learning_rate: fast\n`,
+      /:5: training_args.learning_rate: expected a number of at least 0, got "fast"/,
+    ],
+    [`${BASE}training_args: 3\n`, /:3: training_args: expected names and values, got 3/],
+    [`${BASE}lora:\n  r: 8\n  lora_alfa: 3\n`, /:5: lora.lora_alfa: unknown key \(did you mean "lora_alpha"\?\)/],
+    [`${BASE}lora: {r: "8"}\n`, /:3: lora.r: expected number, got "8"/],
+    [`${BASE}lora: {r: 0}\n`, /:3: lora.r: expected number to be >0, got 0/],
+    [`${BASE}lora: {init_lora_weights: pissa}\n`, /lora.init_lora_weights: expected true: .*gaussian.*, got "pissa"/],
+    [`${BASE}lora:\n`, /:3: lora: is empty: give its options/],
+    [`${BASE}quantization: {load_in_4bit: true}\n`, /:3: quantization: is not built yet/],
+    ["model: ./nope\ndataset: train.jsonl\n", /:1: model: no such folder: .*nope/],
+    ["model: a/b/c\ndataset: train.jsonl\n", /:1: model: "a\/b\/c" is neither a folder .* nor a hub id/],
+    ["model: model\ndataset: nope.jsonl\n", /:2: dataset: no such file or folder: .*nope.jsonl/],
+    ["model: model\ndataset:\n  - train.jsonl\n  - {path: ../nope}\n", /:4: dataset\[1\].path: no such file or folder/],
+    ["model: model\ndataset: {pth: x}\n", /:2: dataset: .*pth/],
+  ])("%j: %s", async (text, message) => {
+    const loaded = load(text);
+    await expect(loaded).rejects.toThrow(UserError);
+    await expect(loaded).rejects.toThrow(message);
+  });
+
+  it("names the option where the command line brought the mistake", async () => {
+    await expect(load(BASE, "--max_steps", "many")).rejects.toThrow(/^--max_steps: expected a whole number/);
+    await expect(load(BASE, "--lora.r", "x")).rejects.toThrow(/^--lora.r: expected number, got "x"/);
+    await expect(load(BASE, "--model.x", "1")).rejects.toThrow(/^--model.x: model is "model" in the config file/);
+  });
+
+  it("names a file that is not there", async () => {
+    await expect(loadConfig(join(folder, "none.yaml"))).rejects.toThrow(/none.yaml: there is no such config file/);
+    await expect(loadConfig(folder)).rejects.toThrow(/is a folder; name the config file/);
+  });
+});

@@ -1,0 +1,90 @@
+import { describe, expect, it } from "vitest";
+import { UserError } from "../errors.js";
+import { ChatTemplate } from "./chatTemplate.js";
+
+const user = { role: "user", content: "hi" };
+const assistant = { role: "assistant", content: "yes" };
+const make = (source: string) =>
+  new ChatTemplate(new Map([["default", source]]), { bos_token: "<s>", eos_token: "</s>" });
+
+const PLAIN = `{%- for m in messages %}
+    {{- '<' + m.role + '>' + m.content + eos_token }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<assistant>' }}{%- endif %}
+`;
+const marked = (open: string, close: string) => `{{ bos_token }}
+{%- for m in messages %}
+  {%- if m.role == 'assistant' %}
+    {{- '<assistant>' }}
+    ${open}
+    {{- m.content }}{{ eos_token }}
+    ${close}
+    {{- '\\n' }}
+  {%- else %}
+    {{- '<' + m.role + '>' + m.content + '\\n' }}
+  {%- endif %}
+{%- endfor %}`;
+const said = (source: string, messages = [user, assistant, user, assistant]) => {
+  const { text, spans } = make(source).renderMarked(messages);
+  return { text, said: spans.map(([start, end]) => text.slice(start, end)) };
+};
+
+describe("render", () => {
+  it("gives the template its variables and settings", () => {
+    expect(make(PLAIN).render([user], { addGenerationPrompt: true })).toBe("<user>hi</s><assistant>");
+    expect(make("{{ tools is none }}{{ documents is defined }}{{ deep }}").render([user], { deep: "x" })).toBe(
+      "truetruex",
+    );
+    expect(make("  {% if true %}\nx\n  {% endif %}\n").render([user])).toBe("x\n");
+    expect(make(PLAIN).withVariables({ eos_token: "!" }).render([user])).toBe("<user>hi!");
+  });
+
+  it("takes tool_use for tools, and default otherwise", () => {
+    const both = new ChatTemplate(
+      new Map([
+        ["default", "d"],
+        ["tool_use", "t{{ tools | length }}"],
+      ]),
+      {},
+    );
+    expect([both.render([user]), both.render([user], { tools: [{}] })]).toEqual(["d", "t1"]);
+    expect(() => new ChatTemplate(new Map([["rag", "x"]]), {}).render([user])).toThrow(/templates \(rag\) and none is/);
+  });
+
+  it("reports what the template raises and what it cannot do", () => {
+    expect(() => make("{{ raise_exception('no system') }}").render([user])).toThrow(UserError);
+    expect(() => make("{{ raise_exception('no system') }}").render([user])).toThrow("no system");
+    expect(() => make("{% if %}").render([user])).toThrow("cannot be read");
+  });
+});
+
+describe("renderMarked", () => {
+  // The texts are transformers' own.
+  it.each([
+    ["{% generation %}", "{% endgeneration %}", "<s><user>hi\n<assistant>\nyes</s>\n\n", "yes</s>\n"],
+    ["{%generation%}", "{%endgeneration%}", "<s><user>hi\n<assistant>\nyes</s>\n\n", "yes</s>\n"],
+    ["{%- generation %}", "{%- endgeneration %}", "<s><user>hi\n<assistant>yes</s>\n", "yes</s>"],
+    ["{%- generation -%}", "{%- endgeneration -%}", "<s><user>hi\n<assistant>yes</s>\n", "yes</s>"],
+  ])("finds the turns of %s blocks", (open, close, text, turn) => {
+    const template = make(marked(open, close));
+    expect(template.render([user, assistant])).toBe(text);
+    expect(said(marked(open, close), [user, assistant])).toEqual({ text, said: [turn] });
+    expect(said(marked(open, close)).said).toEqual([turn, turn]);
+  });
+
+  it("finds them by prefixes when there is no block, even if a comment speaks of one", () => {
+    const expected = {
+      text: "<user>hi</s><assistant>yes</s><user>hi</s><assistant>yes</s>",
+      said: ["yes</s>", "yes</s>"],
+    };
+    expect(said(PLAIN)).toEqual(expected);
+    expect(said(`{#- no {% generation %} here -#}${PLAIN}`)).toEqual(expected);
+  });
+
+  it("refuses templates that change what was before, or use a block's text", () => {
+    const last = "{% for m in messages %}{{ m.content if loop.last else '-' }}{% endfor %}";
+    expect(() => said(last)).toThrow("no {% generation %} block");
+    const trims = "{% set x %}{% generation %}{{ messages[1].content }}{% endgeneration %}{% endset %}{{ x | upper }}";
+    expect(() => said(trims)).toThrow("{% generation %}");
+  });
+});

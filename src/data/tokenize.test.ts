@@ -1,0 +1,136 @@
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+import { detectFormat } from "./format.js";
+import type { Row } from "./read.js";
+import { type TokenizeOptions, tokenizeDataset } from "./tokenize.js";
+import { Tokenizer } from "./tokenizer.js";
+
+// That tokens and labels equal TRL's is shown in tests/tokenize.golden.test.ts; here is what surrounds them.
+const tokenizer = await Tokenizer.load(fileURLToPath(new URL("../../tests/fixtures/tiny-llama", import.meta.url)));
+
+const run = (rows: Record<string, unknown>[], options: Partial<TokenizeOptions> = {}, other = tokenizer) => {
+  const sourced: Row[] = rows.map((fields, i) => {
+    const source = `f:${i + 1}`;
+    return { fields, source, format: detectFormat({ fields, source }, options.dataset_text_field ?? "text") };
+  });
+  return tokenizeDataset(sourced, other, {
+    max_length: 1024,
+    truncation_mode: "keep_start",
+    completion_only_loss: null,
+    assistant_only_loss: false,
+    dataset_text_field: "text",
+    eos_token: null,
+    ...options,
+  });
+};
+const user = (content: string) => ({ role: "user", content });
+const assistant = (content: string) => ({ role: "assistant", content });
+
+describe("the report", () => {
+  it("counts what was cut, dropped and changed", async () => {
+    const { examples, report } = await run(
+      [
+        { prompt: "a", completion: "b" },
+        { prompt: "abcdefgh", completion: "b" }, // nothing of the completion remains
+        { prompt: "abcd", completion: "bcdefgh" },
+        { text: "a<|im_end|>" }, // ends as it should
+        { text: "a<|im_start|>b" },
+        { conversations: [{ from: "human", value: "x" }] },
+      ],
+      { max_length: 6 },
+    );
+    expect(report).toEqual({
+      rows: 6,
+      truncated: 3,
+      cutToPositions: 0,
+      droppedFullyMasked: 1,
+      promptNotPrefix: 0,
+      specialTokensInText: 1,
+      withoutEos: 0,
+      unusualRoles: ["human"],
+      tokens: examples.reduce((sum, { inputIds }) => sum + inputIds.length, 0),
+      labels: examples.reduce((sum, { labels }) => sum + labels.filter((label) => label !== -100).length, 0),
+    });
+    expect(examples).toHaveLength(5);
+    expect(report.labels).toBeLessThan(report.tokens);
+  });
+
+  it("tells a prompt that is no beginning of the whole, which is masked by count", async () => {
+    const { examples, report } = await run([{ prompt: "Ada took ", completion: "two maps" }]);
+    expect(report.promptNotPrefix).toBe(1);
+    const masked = tokenizer.encode("Ada took ").length;
+    expect([...examples[0]!.labels].findIndex((label) => label !== -100)).toBe(masked);
+  });
+
+  it("tells cuts at the model's positions from cuts at max_length", async () => {
+    const rows = [{ text: "a b c d e f" }, { text: "a" }];
+    const short = await run(rows, { max_length: null, max_positions: 4 });
+    expect([short.report.truncated, short.report.cutToPositions]).toEqual([0, 1]);
+    expect(short.examples[0]!.inputIds).toHaveLength(4);
+    const both = await run(rows, { max_length: 4, max_positions: 8 });
+    expect([both.report.truncated, both.report.cutToPositions]).toEqual([1, 0]);
+    const none = await run(rows, { max_length: null });
+    expect(none.report.truncated + none.report.cutToPositions).toBe(0);
+    expect(none.examples[0]!.inputIds.length).toBeGreaterThan(8);
+  });
+});
+
+describe("end of sequence", () => {
+  it("ends the column text, and as in TRL no other", async () => {
+    const { examples, report } = await run([{ body: "a" }], { dataset_text_field: "body" });
+    expect([...examples[0]!.inputIds]).toEqual(tokenizer.encode("a"));
+    expect(report.withoutEos).toBe(1);
+  });
+
+  it("is eos_token when that is given", async () => {
+    const { examples } = await run([{ text: "a" }], { eos_token: "<|endoftext|>" });
+    expect(examples[0]!.inputIds.at(-1)).toBe(0);
+    await expect(run([{ text: "a" }], { eos_token: "<none>" })).rejects.toThrow("training_args.eos_token");
+  });
+});
+
+describe("data that does not fit", () => {
+  it.each<[string, Record<string, unknown>, Partial<TokenizeOptions>, string]>([
+    ["text", { text: "a" }, { assistant_only_loss: true }, "f:1: assistant_only_loss: true needs conversations"],
+    ["prompts", { prompt: "a", completion: "b" }, { assistant_only_loss: true }, "plain prompt and completion"],
+    ["text", { text: "a" }, { completion_only_loss: true }, "completion_only_loss: true needs prompt/completion"],
+    ["messages", { messages: [user("a")] }, { completion_only_loss: true }, "or use assistant_only_loss: true"],
+    ["no assistant", { messages: [user("a")] }, { assistant_only_loss: true }, "f:1: assistant_only_loss: true, but"],
+    ["a wrong type", { text: 1 }, {}, 'f:1: "text" must be a text'],
+  ])("is refused: %s", async (_, row, options, message) => {
+    await expect(run([row], options)).rejects.toThrow(message);
+  });
+
+  it("is refused when nothing is left to learn, with what to do", async () => {
+    await expect(run([{ prompt: "abcdefgh", completion: "b" }], { max_length: 3 })).rejects.toThrow(
+      /none of the 1 rows.*cut to 3 tokens.*Raise max_length/,
+    );
+    const silent = { prompt: [user("a")], completion: [user("b")] };
+    const generation = { completion_only_loss: true, assistant_only_loss: true };
+    await expect(run([{ ...silent, prompt: [assistant("a")] }], generation)).rejects.toThrow(/Check the dataset/);
+  });
+
+  it("names the row whose conversation the template refuses", async () => {
+    const silent = { role: "user", content: null, tool_calls: [] };
+    await expect(run([{ messages: [user("a")] }, { messages: [silent] }])).rejects.toThrow(
+      /^f:2: the model's chat template fails/,
+    );
+  });
+});
+
+it("lets the event loop run, tells the progress and can be stopped", async () => {
+  const rows = Array.from({ length: 3000 }, (_, i) => ({ text: `row ${i} of some words that differ: ${i ** 3}` }));
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  const progress: number[] = [];
+  await run(rows, { onProgress: (done) => progress.push(done) });
+  clearInterval(timer);
+  expect(turns).toBeGreaterThan(2);
+  expect(progress.length).toBeGreaterThan(3);
+  expect(progress).toEqual([...progress].sort((a, b) => a - b));
+  expect(progress.at(-1)).toBe(3000);
+
+  const controller = new AbortController();
+  const stopped = run(rows, { signal: controller.signal, onProgress: () => controller.abort(new Error("enough")) });
+  await expect(stopped).rejects.toThrow("enough");
+});

@@ -1,0 +1,20 @@
+/** What the trainer asks of an optimizer. */
+import type { TensorEntry } from "../models/safetensorsWriter.js";
+import type { Tensor } from "../torch/index.js";
+
+/** A weight that is trained; its tensor is a float32 leaf. */
+export interface TrainedParameter {
+  name: string;
+  tensor: Tensor;
+  shape: readonly number[];
+}
+
+export interface Optimizer {
+  /** One update from the gradients, enqueued. */
+  step(gradients: Tensor[], learningRate: number): void;
+  /** The state by parameter, as it is when each entry is read. */
+  stateEntries(): TensorEntry[];
+  /** Takes a state over; `read` gives a tensor of its own for a name and shape that stateEntries lists. */
+  loadState(read: (name: string, shape: readonly number[]) => Tensor): void;
+  dispose(): void;
+}

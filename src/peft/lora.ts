@@ -1,0 +1,43 @@
+/** Adapters on a model: new ones with PEFT's initial weights, or ones read from a PEFT folder. */
+import type { CausalLM } from "../models/causalLM.js";
+import type { LoraWeights } from "../models/linear.js";
+import { keep, noGrad, ops, scope } from "../torch/index.js";
+import type { LoraConfig } from "./config.js";
+import { patternValue, targetPaths } from "./targets.js";
+
+/** Rank and scaling of one layer's adapter. */
+export function loraShape(config: LoraConfig, path: string): { r: number; scaling: number } {
+  const r = patternValue(config.rank_pattern, path, "rank_pattern") ?? config.r;
+  const alpha = patternValue(config.alpha_pattern, path, "alpha_pattern") ?? config.lora_alpha;
+  return { r, scaling: alpha / (config.use_rslora ? Math.sqrt(r) : r) };
+}
+
+/**
+ * Draws an adapter's weights from the default generator, with the draws that PEFT makes: two for the constructors of
+ * its two layers, thrown away, then A. B is zero.
+ */
+function drawWeights(r: number, inputs: number, outputs: number, gaussian: boolean): { a: LoraWeights["a"]; b: LoraWeights["b"] } {
+  return noGrad(() =>
+    scope(() => {
+      const bound = 1 / Math.sqrt(inputs); // Kaiming uniform with a = √5
+      const a = ops.empty([r, inputs]);
+      ops.uniform_(a, -bound, bound);
+      ops.uniform_(ops.empty([outputs, r]), -1, 1);
+      if (gaussian) ops.normal_(a, 0, 1 / r);
+      else ops.uniform_(a, -bound, bound);
+      return { a, b: ops.zeros([outputs, r]) };
+    }),
+  );
+}
+
+/** Puts a new adapter on every targeted layer; returns their paths. */
+export function addLora(model: CausalLM, config: LoraConfig): string[] {
+  const paths = targetPaths(config, [...model.linears.keys()]);
+  for (const path of paths) {
+    const layer = model.linears.get(path)!;
+    const { r, scaling } = loraShape(config, path);
+    const { a, b } = drawWeights(r, layer.inFeatures, layer.outFeatures, config.init_lora_weights === "gaussian");
+    layer.lora = { a: keep(a), b: keep(b), rank: r, scaling, dropout: config.lora_dropout };
+  }
+  return paths;
+}

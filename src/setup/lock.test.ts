@@ -1,0 +1,90 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { beforeEach, expect, test } from "vitest";
+import { temporaryFolder } from "../../tests/setup/fakes.js";
+import { withLock } from "./lock.js";
+
+let folder: string;
+let lock: string;
+beforeEach(() => {
+  folder = temporaryFolder();
+  lock = join(folder, "deep/.lock");
+  return () => rmSync(folder, { recursive: true });
+});
+
+test("one at a time, and the others are told once whom they wait for", async () => {
+  let inside = 0;
+  let most = 0;
+  const told: string[] = [];
+  const work = async () => {
+    most = Math.max(most, ++inside);
+    await sleep(400);
+    inside--;
+  };
+  await Promise.all([1, 2, 3].map(() => withLock(lock, (holder) => told.push(holder), work)));
+  expect(most).toBe(1);
+  expect(told).toEqual(Array(2).fill(`process ${process.pid} on ${hostname()}`));
+  expect(readdirSync(join(folder, "deep"))).toEqual([]);
+});
+
+test("the lock goes when the work fails", async () => {
+  await expect(
+    withLock(
+      lock,
+      () => {},
+      () => Promise.reject(new Error("no")),
+    ),
+  ).rejects.toThrow("no");
+  expect(existsSync(lock)).toBe(false);
+});
+
+const deadPid = spawnSync(process.execPath, ["-e", ""]).pid;
+const leave = (text: string, ageMs = 0) => {
+  writeFileSync(lock, text);
+  const then = new Date(Date.now() - ageMs);
+  utimesSync(lock, then, then);
+};
+test.each([
+  ["of a dead process", () => leave(JSON.stringify({ pid: deadPid, host: hostname(), token: "a" }))],
+  ["without a heartbeat for a minute", () => leave(JSON.stringify({ pid: 1, host: "elsewhere", token: "b" }), 61_000)],
+  ["that was cut short, after a minute", () => leave("{", 61_000)],
+])("a lock %s is taken over", async (_name, make) => {
+  await withLock(
+    lock,
+    () => {},
+    async () => {},
+  ); // makes the folder
+  make();
+  const told: string[] = [];
+  expect(
+    await withLock(
+      lock,
+      (holder) => told.push(holder),
+      async () => "done",
+    ),
+  ).toBe("done");
+  expect(told).toEqual([]);
+  expect(readdirSync(join(folder, "deep"))).toEqual([]);
+});
+
+test("a living lock of another machine is waited for", async () => {
+  await withLock(
+    lock,
+    () => {},
+    async () => {},
+  );
+  leave(JSON.stringify({ pid: deadPid, host: "elsewhere", token: "c" }));
+  const told: string[] = [];
+  const waiting = withLock(
+    lock,
+    (holder) => told.push(holder),
+    async () => "done",
+  );
+  await sleep(500);
+  expect(told).toEqual([`process ${deadPid} on elsewhere`]);
+  rmSync(lock);
+  expect(await waiting).toBe("done");
+});

@@ -1,0 +1,201 @@
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { UserError } from "../../errors.js";
+import { TrainingArguments, type TrainingArgumentsInput } from "./arguments.js";
+import { FIELDS, fieldNames, fieldOf } from "./table.js";
+
+/** Values of any type, as YAML or plain JavaScript may bring them. */
+const make = (input: Record<string, unknown>) => new TrainingArguments(input as TrainingArgumentsInput);
+
+describe("TrainingArguments", () => {
+  it("has every field, with its default", () => {
+    const args = new TrainingArguments();
+    for (const name of fieldNames) expect(args[name], name).toEqual(FIELDS[name].default);
+    expect(args.nonDefault()).toEqual({});
+    expect(args.notes).toEqual([]);
+  });
+
+  it("takes the snippet of the tutorials as it is", () => {
+    const snippet = {
+      output_dir: "./slm-finetuned-model",
+      per_device_train_batch_size: 2,
+      gradient_accumulation_steps: 8,
+      num_train_epochs: 3,
+      optim: "paged_adamw_32bit",
+      bf16: true,
+      logging_steps: 10,
+      save_strategy: "epoch",
+      learning_rate: 2e-4,
+      max_grad_norm: 0.3,
+    } as const;
+    const args = new TrainingArguments(snippet);
+    expect(args).toMatchObject(snippet);
+    const { num_train_epochs: _, ...changed } = snippet; // 3 is the default
+    expect(args.nonDefault()).toEqual(changed);
+  });
+
+  it("shares no list with the table", () => {
+    const args = new TrainingArguments();
+    (args.include_for_metrics as string[]).push("loss");
+    expect(new TrainingArguments().include_for_metrics).toEqual([]);
+  });
+
+  it("treats undefined as not given", () => {
+    expect(new TrainingArguments({ max_steps: undefined }).max_steps).toBe(-1);
+  });
+
+  it("masks the token of the hub wherever settings are shown", () => {
+    const args = new TrainingArguments({ hub_token: "hf_secret" });
+    expect(args.nonDefault()).toEqual({ hub_token: "<HUB_TOKEN>" });
+    expect(JSON.stringify(args)).not.toContain("hf_secret");
+  });
+
+  it.each<[Record<string, unknown>, Record<string, unknown>]>([
+    [{ output_dir: null }, { output_dir: "trainer_output" }],
+    [{ output_dir: "~/runs" }, { output_dir: join(homedir(), "runs") }],
+    [{ resume_from_checkpoint: false }, { resume_from_checkpoint: null }],
+    [{ resume_from_checkpoint: true }, { resume_from_checkpoint: true }],
+    [{ save_total_limit: 0 }, { save_total_limit: null }],
+    [{ report_to: [] }, { report_to: "none" }],
+    [{ include_num_input_tokens_seen: false }, { include_num_input_tokens_seen: "no" }],
+    [{ max_length: null }, { max_length: null }],
+    [{ warmup_steps: 0.03 }, { warmup_steps: 0.03 }],
+    [{ logging_nan_inf_filter: false }, { logging_nan_inf_filter: false }],
+    [{ lr_scheduler_type: "constant_with_warmup" }, { lr_scheduler_type: "constant_with_warmup" }],
+  ])("%j becomes %j", (input, expected) => expect(make(input)).toMatchObject(expected));
+});
+
+describe("wrong arguments", () => {
+  it.each<[Record<string, unknown>, RegExp]>([
+    [{ learning_rat: 1 }, /learning_rat: unknown argument \(did you mean "learning_rate"\?\)/],
+    [{ learningRate: 1 }, /did you mean "learning_rate"/],
+    [
+      { learning_rate: "2e-4" },
+      /learning_rate: expected a number of at least 0, got "2e-4" \(write 0.0002, without quotes\)/,
+    ],
+    [{ learning_rate: -1 }, /expected a number of at least 0, got -1/],
+    [{ learning_rate: Number.NaN }, /got NaN/],
+    [{ per_device_train_batch_size: 0 }, /expected a whole number of at least 1, got 0/],
+    [{ per_device_train_batch_size: 1.5 }, /expected a whole number/],
+    [{ max_steps: null }, /max_steps: expected a whole number of at least -1, got null/],
+    [{ bf16: "True" }, /bf16: expected true or false, got "True" \(write true, without quotes\)/],
+    [{ bf16: 1 }, /bf16: expected true or false, got 1/],
+    [{ max_length: "None" }, /write null, without quotes/],
+    [{ save_strategy: "epochs" }, /expected one of no, steps, epoch, best, got "epochs" \(did you mean "epoch"\?\)/],
+    [{ optim: "adamw" }, /optim: expected one of adamw_torch,/],
+    [{ optim: "adamw_hf" }, /optim: "adamw_hf" no longer exists; use "adamw_torch"/],
+    [{ adam_beta1: 1 }, /below 1/],
+    [{ num_train_epochs: 0 }, /above 0/],
+    [{ seed: -1 }, /seed: expected a whole number of at least 0 and of at most 4294967295/],
+    [{ logging_steps: 0 }, /logging_steps: must not be 0 with logging_strategy steps/],
+    [{ logging_steps: 2.5 }, /logging_steps: expected a whole number of updates, or a share/],
+    [{ save_steps: 10.5 }, /save_steps: expected a whole number of updates/],
+    [{ dataloader_prefetch_factor: 2 }, /dataloader_prefetch_factor: needs dataloader_num_workers above 0/],
+    [{ lr_scheduler_kwargs: { num_cycles: 1 } }, /lr_scheduler_kwargs: unknown parameter "num_cycles".*linear/],
+    [{ bf16_full_eval: true, fp16_full_eval: true }, /exclude each other/],
+    [{ __proto__: null, constructor: 1 }, /constructor: unknown argument/],
+  ])("%j: %s", (input, message) => {
+    expect(() => make(input)).toThrow(UserError);
+    expect(() => make(input)).toThrow(message);
+  });
+
+  it("are all named at once", () => {
+    expect(() => make({ max_step: 1, bf16: 3, fp16: true })).toThrow(
+      /max_step: .*\n.*bf16: expected.*\n.*fp16: true: not built yet; use bf16/s,
+    );
+  });
+
+  it("only matter for the strategy that reads them", () => {
+    expect(make({ logging_strategy: "epoch", logging_steps: 0 }).logging_steps).toBe(0);
+    expect(make({ save_strategy: "no", save_steps: 2.5 }).save_steps).toBe(2.5);
+  });
+});
+
+describe("fates", () => {
+  it.each<[Record<string, unknown>, RegExp]>([
+    [{ eval_strategy: "epoch" }, /eval_strategy: "epoch": evaluation during training is not built yet/],
+    [{ fp16: true }, /fp16: true: not built yet; use bf16/],
+    [{ optim: "paged_adamw_8bit" }, /optim: "paged_adamw_8bit": not built yet; use one of adamw_torch/],
+    [{ optim_args: "rank=2" }, /optim_args: .*take no extra arguments/],
+    [{ lr_scheduler_type: "greedy" }, /lr_scheduler_type: "greedy": not built yet/],
+    [{ save_strategy: "best" }, /needs evaluation/],
+    [{ train_sampling_strategy: "group_by_length" }, /not built yet; use random or sequential/],
+    [{ logging_nan_inf_filter: true }, /never hides a loss that is NaN/],
+    [{ report_to: "tensorboard" }, /trackers are not built yet/],
+    [{ deepspeed: "ds.json" }, /DeepSpeed is a Python library/],
+    [{ neftune_noise_alpha: 5 }, /not built yet/],
+    [{ label_smoothing_factor: 0.1 }, /not built yet/],
+    [{ packing: true }, /not built yet/],
+    [{ gradient_checkpointing: true }, /not built yet/],
+    [{ loss_type: "dft" }, /not built yet/],
+    [{ label_names: ["y"] }, /always called "labels"/],
+    [{ local_rank: 1 }, /data parallelism is not built yet/],
+    [{ tf32: true }, /not built yet/],
+  ])("%j is refused: %s", (input, message) => expect(() => make(input)).toThrow(message));
+
+  it("refuses every refused field at a value of its type that is not the default", () => {
+    // Where none of the candidates below differs from the default and has the type.
+    const other: Record<string, unknown> = {
+      debug: "underflow_overflow",
+      eval_strategy: "steps",
+      include_num_input_tokens_seen: "all",
+      label_smoothing_factor: 0.1,
+      neftune_noise_alpha: 5,
+      skip_memory_metrics: false,
+      torch_empty_cache_steps: 4,
+    };
+    for (const name of fieldNames.filter((name) => fieldOf(name)!.fate === "refused")) {
+      const { schema, default: value } = fieldOf(name)!;
+      const candidate = other[name] ?? [true, "x", { a: 1 }].find((value) => schema.safeParse(value).success);
+      expect(candidate, name).not.toEqual(value);
+      expect(() => make({ [name]: candidate }), name).toThrow(fieldOf(name)!.why);
+    }
+  });
+
+  it("notes arguments without effect, unless they say what is so anyway", () => {
+    expect(make({ dataloader_num_workers: 4 }).notes).toEqual([
+      expect.stringMatching(/^dataloader_num_workers has no effect: /),
+    ]);
+    expect(make({ dataloader_num_workers: 0, label_names: null }).notes).toEqual([]);
+  });
+});
+
+describe("old names", () => {
+  it.each<[Record<string, unknown>, Record<string, unknown>]>([
+    [{ warmup_ratio: 0.1 }, { warmup_steps: 0.1 }],
+    [{ no_cuda: true }, { use_cpu: true }],
+    [{ per_gpu_train_batch_size: 4 }, { per_device_train_batch_size: 4 }],
+    [{ max_seq_length: 512 }, { max_length: 512 }],
+    [{ evaluation_strategy: "no" }, { eval_strategy: "no" }],
+    [{ group_by_length: false }, { train_sampling_strategy: "random" }],
+    [{ include_inputs_for_metrics: true }, { include_for_metrics: ["inputs"] }],
+  ])("%j is taken as %j, with a note", (input, expected) => {
+    const args = make(input);
+    expect(args).toMatchObject(expected);
+    expect(args.notes[0]).toMatch(
+      new RegExp(`^${Object.keys(input)[0]} is an old name: taken as ${Object.keys(expected)[0]}`),
+    );
+  });
+
+  it.each(["logging_dir", "use_mps_device", "fp16_backend", "adafactor", "overwrite_output_dir"])(
+    "%s: false changes nothing, with a note",
+    (name) => {
+      const args = make({ [name]: false });
+      expect(args.nonDefault()).toEqual({});
+      expect(args.notes).toEqual([expect.stringContaining(`${name} is no longer an argument`)]);
+    },
+  );
+
+  it.each<[Record<string, unknown>, RegExp]>([
+    [{ warmup_ratio: 1 }, /warmup_ratio: is no longer an argument: use warmup_steps/],
+    [{ warmup_ratio: "a lot" }, /warmup_ratio: as warmup_steps, expected a number/],
+    [{ group_by_length: true }, /group_by_length: as train_sampling_strategy, "group_by_length": not built yet/],
+    [{ overwrite_output_dir: true }, /choose a new output_dir/],
+    [{ save_safetensors: false }, /always saved as safetensors/],
+    [{ adafactor: true }, /adafactor: as optim, "adafactor": not built yet/],
+    [{ include_tokens_per_second: true }, /use include_num_input_tokens_seen/],
+    [{ push_to_hub_organization: "me" }, /use hub_model_id/],
+    [{ no_cuda: true, use_cpu: false }, /use_cpu: no_cuda and use_cpu are the same argument; give use_cpu only/],
+  ])("%j is refused: %s", (input, message) => expect(() => make(input)).toThrow(message));
+});

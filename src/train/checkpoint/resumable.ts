@@ -1,0 +1,109 @@
+/** Everything that a run needs to go on as if it had never stopped, as safetensors and JSON. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { UserError } from "../../errors.js";
+import { torchDtype } from "../../models/load.js";
+import { readHeader, type SafetensorsHeader } from "../../models/safetensors.js";
+import { type TensorEntry, writeSafetensors } from "../../models/safetensorsWriter.js";
+import { resolveWeights, type WeightsStem } from "../../models/weights.js";
+import type { Optimizer, TrainedParameter } from "../../optim/optimizer.js";
+import { MappedFile, noGrad, ops, rngState, scope, setRngState, type Tensor } from "../../torch/index.js";
+import type { TrainingArgumentsFields } from "../arguments/index.js";
+import type { TrainerState } from "../callbacks.js";
+import { writeSynced } from "./manifest.js";
+
+export const TRAINER_STATE = "trainer_state.json";
+const ARGUMENTS = "training_args.json";
+const RUN = "slimtune_run.json";
+export const OPTIMIZER = "optimizer.safetensors";
+const RNG = "rng_state.safetensors";
+
+/** What must be the same for a resumed run to be the same run. */
+export interface RunIdentity {
+  /** SHA-256 of the token ids and labels of all examples. */
+  dataset: string;
+  /** SHA-256 of the names and shapes of what is trained. */
+  parameters: string;
+}
+
+/** Sums of the run so far that the files of the Trainer do not hold. */
+export interface Progress {
+  /** Σ of the losses of all updates, and of those since the last log. */
+  lossSum: number;
+  lossSinceLog: number;
+  lastLoggedStep: number;
+  tokens: number;
+  /** Seconds of training before this process. */
+  seconds: number;
+}
+
+interface RunFile {
+  identity: RunIdentity;
+  progress: Progress;
+}
+
+export interface Resumable {
+  args: TrainingArgumentsFields;
+  state: TrainerState;
+  identity: RunIdentity;
+  progress: Progress;
+}
+
+const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
+
+/** Keys in trainer_state.json are sorted, as the Trainer writes them. */
+export function stateJson(state: TrainerState): string {
+  return json(Object.fromEntries(Object.entries(state).sort(([a], [b]) => (a < b ? -1 : 1))));
+}
+
+/** Writes what a checkpoint needs besides the weights. */
+export async function writeResumable(
+  folder: string,
+  { args, state, identity, progress }: Resumable,
+  optimizer: TensorEntry[],
+): Promise<void> {
+  await writeSynced(join(folder, TRAINER_STATE), stateJson(state));
+  await writeSynced(join(folder, ARGUMENTS), json(args));
+  await writeSynced(join(folder, RUN), json({ identity, progress } satisfies RunFile));
+  await writeSafetensors(join(folder, OPTIMIZER), optimizer);
+  const random = await rngState();
+  await writeSafetensors(join(folder, RNG), [
+    { name: "cpu", dtype: "U8", shape: [random.length], data: async () => random },
+  ]);
+}
+
+/** Reads the JSON part; the manifest was checked before. */
+export async function readResumable(folder: string): Promise<Resumable> {
+  const read = async (name: string) => JSON.parse(await readFile(join(folder, name), "utf8"));
+  const { identity, progress } = (await read(RUN)) as RunFile;
+  return { args: await read(ARGUMENTS), state: await read(TRAINER_STATE), identity, progress };
+}
+
+/** Puts the trained weights, the optimizer's state and the generator's state back. */
+export async function restore(
+  folder: string,
+  stem: WeightsStem,
+  parameters: readonly TrainedParameter[],
+  optimizer: Optimizer,
+): Promise<void> {
+  const weights = await openTensors((await resolveWeights(folder, stem)).headers);
+  noGrad(() => {
+    for (const { name, tensor, shape } of parameters) scope(() => ops.copy_(tensor, weights(name, shape)));
+  });
+  optimizer.loadState(await openTensors([await readHeader(join(folder, OPTIMIZER))]));
+  const rng = await readHeader(join(folder, RNG));
+  const { begin, end } = rng.tensors.get("cpu")!;
+  setRngState(new Uint8Array((await readFile(rng.path)).subarray(begin, end)));
+}
+
+/** A reader of files' tensors by name and shape. */
+async function openTensors(headers: readonly SafetensorsHeader[]): Promise<(name: string, shape: readonly number[]) => Tensor> {
+  const files = headers.map(({ path, tensors }) => ({ path, tensors, map: new MappedFile(path) }));
+  return (name, shape) => {
+    for (const { tensors, map } of files) {
+      const info = tensors.get(name);
+      if (info && info.shape.join() === shape.join()) return map.tensor(info.begin, torchDtype(info.dtype), [...shape]);
+    }
+    throw new UserError(`resume_from_checkpoint: ${files[0]!.path} has no tensor ${name} of the shape [${shape}]`);
+  };
+}

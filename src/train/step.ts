@@ -1,0 +1,77 @@
+/** One optimizer update: windows of micro-batches forward and backward, clip, step. */
+import { collate, type Sequence } from "../models/batch.js";
+import type { CausalLM } from "../models/causalLM.js";
+import type { Optimizer, TrainedParameter } from "../optim/optimizer.js";
+import { clearGrad, gradOf, noGrad, ops, scope, type Tensor } from "../torch/index.js";
+
+export interface Trainable {
+  model: CausalLM;
+  parameters: readonly TrainedParameter[];
+  /** Whether any trained weight lies before the output head. */
+  bodyTrains: boolean;
+}
+
+export interface StepResult {
+  /** Σ cross entropy / labelled tokens, over the whole window. */
+  loss: number;
+  /** L2 norm of all gradients before clipping. */
+  gradNorm: number;
+  /** Tokens computed. */
+  tokens: number;
+}
+
+/** A turn for the event loop: timers, servers and Ctrl-C. */
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/**
+ * Adds up the gradients of a window's micro-batches. Every micro-batch's loss is divided by the labelled tokens of the
+ * whole window, so that the split into micro-batches changes nothing.
+ */
+export async function accumulate(
+  { model, parameters, bodyTrains }: Trainable,
+  window: readonly (readonly Sequence[])[],
+  onBatch: (last: boolean) => Promise<void>,
+): Promise<StepResult> {
+  const batches = window.map(collate);
+  const items = batches.reduce((sum, { targets }) => sum + targets.length, 0);
+  const losses: Tensor[] = [];
+  try {
+    for (const [index, batch] of batches.entries()) {
+      if (batch.targets.length > 0) losses.push(model.lossAndGradients(batch, items, bodyTrains));
+      await turn();
+      await onBatch(index === batches.length - 1);
+    }
+    const summary = noGrad(() =>
+      scope(() => {
+        const norms = ops.foreachNorm(parameters.map(({ tensor }) => gradOf(tensor)));
+        return ops.stack([ops.sum(ops.stack(losses)), ops.norm(ops.stack(norms))]);
+      }),
+    );
+    const [loss, gradNorm] = await summary.values();
+    summary.dispose();
+    return {
+      loss: Number(loss),
+      gradNorm: Number(gradNorm),
+      tokens: batches.reduce((sum, { inputIds }) => sum + inputIds.length, 0),
+    };
+  } finally {
+    for (const loss of losses) loss.dispose();
+  }
+}
+
+/** Clips the gradients to `maxGradNorm` (0: not at all), updates the weights and frees the gradients. */
+export function update(
+  parameters: readonly TrainedParameter[],
+  optimizer: Optimizer,
+  { gradNorm, maxGradNorm, learningRate }: { gradNorm: number; maxGradNorm: number; learningRate: number },
+): void {
+  noGrad(() =>
+    scope(() => {
+      const gradients = parameters.map(({ tensor }) => gradOf(tensor));
+      const factor = maxGradNorm > 0 ? maxGradNorm / (gradNorm + 1e-6) : 1;
+      if (factor < 1) ops.foreachMulScalar_(gradients, Math.fround(factor));
+      optimizer.step(gradients, learningRate);
+      for (const { tensor } of parameters) clearGrad(tensor);
+    }),
+  );
+}
