@@ -1,4 +1,4 @@
-import { type AnyField, GROUPS } from "../train/arguments/index.js";
+import { type AnyField, acceptedChoices, GROUPS } from "../train/arguments/index.js";
 
 const NAME_WIDTH = 32;
 /** Of the column of help texts, on however small a terminal. */
@@ -29,8 +29,12 @@ export function argumentsHelp(width: number = process.stdout.columns ?? 100): st
   return lines.join("\n");
 }
 
-function entry(name: string, { help, default: value }: AnyField, width: number): string[] {
-  const text = wrap(`${help} (default: ${JSON.stringify(value)})`, Math.max(NARROWEST, width - NAME_WIDTH));
+function entry(name: string, field: AnyField, width: number): string[] {
+  const values = acceptedChoices(field)?.join(", ") ?? field.expected;
+  const text = wrap(
+    `${field.help} (${values}; default: ${JSON.stringify(field.default)})`,
+    Math.max(NARROWEST, width - NAME_WIDTH),
+  );
   const option = `  --${name}`;
   const indented = text.map((line) => " ".repeat(NAME_WIDTH) + line);
   if (option.length >= NAME_WIDTH) return [option, ...indented];

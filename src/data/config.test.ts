@@ -45,12 +45,11 @@ describe("datasetSchema", () => {
 
   it("refuses what is not built, with the reason", () => {
     expect(complaint({ path: "a", weight: 0.5 })).toContain("weight: other than 1 is not built yet");
-    expect(complaint({ path: "a", name: "main" })).toContain("name: is not built yet");
   });
 
   it("makes a JSON Schema with help for every key", () => {
     const text = JSON.stringify(z.toJSONSchema(datasetSchema, { io: "input" }));
-    for (const key of ["path", "split", "format", "columns", "weight", "instruction"]) {
+    for (const key of ["path", "name", "split", "format", "columns", "weight", "instruction"]) {
       expect(text).toMatch(new RegExp(`"${key}":\\{[^{}]*"description"|"description":[^{}]*"${key}"`));
     }
   });

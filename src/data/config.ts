@@ -28,11 +28,9 @@ const entry = {
     .describe("A .jsonl or .json file, a folder of them, a glob (data/*.jsonl), or the id of a hub dataset."),
   name: z
     .string()
+    .min(1)
     .optional()
-    .refine((name) => name === undefined, {
-      error: "is not built yet; remove it, and give the file itself as `path`",
-    })
-    .describe("Configuration of a hub dataset. Not built yet."),
+    .describe("Configuration of a hub dataset. Default: the only one, or the one its card marks as the default."),
   split: z
     .string()
     .min(1)

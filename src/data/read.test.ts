@@ -109,6 +109,8 @@ describe("paths", () => {
     expect(await texts([at("set/t*-2.jsonl"), at("set/test.jsonl")])).toEqual(["train-2", "test"]);
     expect(await failure({ path: at("set"), split: "valid" })).toContain('no file of the split "valid"');
     expect(await failure({ path: at("set/test.jsonl"), split: "test" })).toContain("this is one file");
+    expect(await failure({ path: at("set"), name: "main" })).toContain("is a configuration of a hub dataset");
+    expect(await failure({ path: at("set/*.jsonl"), split: "test" })).toContain("do not go with a pattern");
   });
 
   it("gives a hub id to the resolver, and to no one without it", async () => {
@@ -118,8 +120,12 @@ describe("paths", () => {
       asked.push([id, options]);
       return [file];
     };
-    expect(await loadRows({ path: "someone/data-set", split: "test" }, { resolveDatasetPath })).toHaveLength(1);
-    expect(asked).toEqual([["someone/data-set", { split: "test" }]]);
+    expect(
+      await loadRows({ path: "someone/data-set", name: "main", split: "test" }, { resolveDatasetPath }),
+    ).toHaveLength(1);
+    expect(asked).toEqual([["someone/data-set", { name: "main", split: "test" }]]);
+    const unknown = () => Promise.reject(new UserError("unknown"));
+    expect(await failure("someone/data-set", { resolveDatasetPath: unknown })).toContain("and on the hub: unknown");
     expect(await failure("someone/data.jsonl", { resolveDatasetPath })).toContain("no such file");
     expect(await failure("someone/data-set")).toContain("no such file");
   });

@@ -17,7 +17,7 @@ export interface Row {
 
 export interface LoadOptions {
   /** Resolves the id of a hub dataset to local files. Without it, only local paths can be read. */
-  resolveDatasetPath?: (id: string, options: { split?: string }) => Promise<string[]>;
+  resolveDatasetPath?: (id: string, options: { name?: string; split?: string }) => Promise<string[]>;
   /** Column of plain-text rows (the training argument of that name). Default: "text". */
   dataset_text_field?: string;
   signal?: AbortSignal;
@@ -81,23 +81,39 @@ function mapColumns({ fields, source }: RawRow, columns: NonNullable<DatasetEntr
 }
 
 async function findFiles(entry: DatasetEntry, options: LoadOptions): Promise<string[]> {
-  const { path: given, split } = entry;
+  const { path: given, name, split } = entry;
   const info = await stat(given).catch(() => undefined);
+  if (info !== undefined && name !== undefined) {
+    throw new UserError(
+      `dataset ${given}: \`name: ${name}\` is a configuration of a hub dataset, but this path is here. Remove name, or ` +
+        "give the files of that configuration as path.",
+    );
+  }
   if (info?.isDirectory()) return filesOfFolder(given, split);
   if (info === undefined && HUB_ID.test(given) && !READABLE.test(given) && options.resolveDatasetPath) {
-    const files = await options.resolveDatasetPath(given, split === undefined ? {} : { split });
+    const files = await options.resolveDatasetPath(given, { name, split }).catch((error: unknown) => {
+      if (!(error instanceof UserError)) throw error;
+      throw new UserError(`dataset ${given}: no such file or folder here, and on the hub: ${error.message}`, {
+        cause: error,
+      });
+    });
     if (files.length === 0) throw new UserError(`dataset ${given}: the hub dataset has no file that can be read`);
     return files;
   }
-  if (split !== undefined) {
+  if (info !== undefined && split !== undefined) {
     throw new UserError(
-      `dataset ${given}: \`split: ${split}\` chooses among the files of a hub dataset or of a folder; this is ` +
-        `${info ? "one file" : "no folder that exists"}. Remove split, or give the folder as path.`,
+      `dataset ${given}: \`split: ${split}\` chooses among the files of a hub dataset or of a folder; this is one file. ` +
+        "Remove split, or give the folder as path.",
     );
   }
   if (info !== undefined) return [given];
   if (!isGlob(given))
     throw new UserError(`dataset ${given}: no such file or folder. Check the path (from ${process.cwd()}).`);
+  if (name !== undefined || split !== undefined) {
+    throw new UserError(
+      `dataset ${given}: name and split do not go with a pattern, which itself chooses. Remove them.`,
+    );
+  }
   const files = await globFiles(given);
   if (files.length === 0) throw new UserError(`dataset ${given}: no file matches this pattern (from ${process.cwd()})`);
   return files;

@@ -137,11 +137,12 @@ class DatasetTokenizer {
     const report = { ...this.#report, unusualRoles: [...this.#roles].sort() };
     if (this.#examples.length === 0) {
       const limit = Math.min(this.#options.max_length ?? Infinity, this.#options.max_positions ?? Infinity);
+      const { max_positions } = this.#options;
+      const most = max_positions === undefined ? "" : ` (the model has ${max_positions} positions)`;
       const advice =
         report.truncated + report.cutToPositions > 0
-          ? `They were cut to ${limit} tokens, and nothing of what is to be learned remained. Raise max_length (the ` +
-            `model has ${this.#options.max_positions ?? "its own number of"} positions), shorten the prompts, or set ` +
-            "truncation_mode: keep_end."
+          ? `They were cut to ${limit} tokens, and nothing of what is to be learned remained. Raise max_length${most}, ` +
+            "shorten the prompts, or set truncation_mode: keep_end."
           : "Nothing in them is to be learned. Check the dataset, and completion_only_loss and assistant_only_loss.";
       throw new UserError(`none of the ${report.rows} rows of the dataset has a token that gives a loss. ${advice}`);
     }

@@ -192,11 +192,20 @@ function surfaceOf({ tokenizer }: TokenizerFiles): (token: string) => Uint8Array
   const added = new Set(tokenizer.added_tokens.map((token) => token.content));
   const usesBytes = JSON.stringify([tokenizer.pre_tokenizer, tokenizer.decoder]).includes('"ByteLevel"');
   const bytesOf = usesBytes ? byteLevelBytes() : undefined;
-  return (token) => {
+  const spell = (token: string): Uint8Array => {
     if (added.has(token)) return encoder.encode(token);
     if (bytesOf !== undefined) return Uint8Array.from(token, (char) => bytesOf.get(char) ?? 0);
     const byte = /^<0x([0-9A-F]{2})>$/.exec(token)?.[1];
     return byte === undefined ? encoder.encode(token.replaceAll("▁", " ")) : Uint8Array.of(Number.parseInt(byte, 16));
+  };
+  const surfaces = new Map<string, Uint8Array>();
+  return (token) => {
+    let surface = surfaces.get(token);
+    if (surface === undefined) {
+      surface = spell(token);
+      surfaces.set(token, surface);
+    }
+    return surface;
   };
 }
 

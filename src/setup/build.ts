@@ -8,9 +8,10 @@ import type { Found } from "./find.js";
 import type { NativePaths } from "./paths.js";
 import { createProgress, formatSeconds, type Output } from "./progress.js";
 import { buildHash, nodeHeaders, writeRecord } from "./record.js";
-import { checkToolchain, type Toolchain } from "./toolchain.js";
+import type { Toolchain } from "./toolchain.js";
 
 export interface BuildOptions {
+  toolchain: Toolchain;
   jobs?: number;
   /** Throw the build folder away first. */
   force?: boolean;
@@ -29,8 +30,7 @@ const LOG_TAIL = 30;
  */
 export async function buildNative(found: Found, paths: NativePaths, options: BuildOptions): Promise<void> {
   const { libtorch, how } = found;
-  const { out, env } = options;
-  const toolchain = await checkToolchain(env);
+  const { out, env, toolchain } = options;
   const jobs = options.jobs ?? Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / MEMORY_PER_JOB)));
   const start = Date.now();
   rmSync(paths.record, { force: true }); // until the end of this build there is no valid addon

@@ -111,6 +111,12 @@ describe("a failed build", () => {
   });
 });
 
+test("a missing tool is said before anything is fetched", async () => {
+  env = { PATH: join(folder, "nothing"), SLIMTUNE_CACHE: join(folder, "cache") };
+  await expect(setup()).rejects.toThrow(/^cmake was not found on the PATH/);
+  expect(existsSync(join(folder, "cache"))).toBe(false);
+});
+
 test("a bad option is refused before anything is done", async () => {
   await expect(setup({ variant: "gpu" })).rejects.toThrow(/--variant gpu: no such variant/);
   await expect(setup({ libtorch: join(folder, "nowhere") })).rejects.toThrow(

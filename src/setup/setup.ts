@@ -10,6 +10,7 @@ import { withLock } from "./lock.js";
 import { type NativePaths, nativePaths } from "./paths.js";
 import type { Output } from "./progress.js";
 import { type BuildRecord, buildHash, readRecord } from "./record.js";
+import { checkToolchain } from "./toolchain.js";
 import { ACCEPTED_VERSIONS, checkVariant, officialZip, PINNED_VERSION, type ZipSource } from "./versions.js";
 
 export interface SetupOptions {
@@ -47,11 +48,12 @@ export async function runSetup(options: SetupOptions = {}): Promise<BuildRecord>
     record = await withLock(paths.lock, onWait, async () => {
       const done = ready();
       if (done) return done;
+      const toolchain = await checkToolchain(env); // before anything large is fetched
       const found = lastChoice(options, env, paths) ?? (await findOrFetch(options, env, out));
       out.write(
         `LibTorch ${found.libtorch.version} (${found.libtorch.variant}): ${found.libtorch.root} (${found.how})\n`,
       );
-      await buildNative(found, paths, { jobs: options.jobs, force: options.force, env, out });
+      await buildNative(found, paths, { toolchain, jobs: options.jobs, force: options.force, env, out });
       return readRecord(paths)!;
     });
   }

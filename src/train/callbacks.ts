@@ -80,9 +80,9 @@ export const newTrainerControl = (): TrainerControl => ({
 export interface CallbackContext {
   /** Training speed so far in this process, or undefined before the first update. */
   readonly tokensPerSecond?: number;
-  /** Loss of the last finished update. */
+  /** Loss of the last finished update; NaN before the first. */
   readonly loss?: number;
-  /** Learning rate of the last finished update. */
+  /** Learning rate of the last finished update; NaN before the first. */
   readonly learningRate?: number;
 }
 

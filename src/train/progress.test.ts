@@ -56,6 +56,13 @@ describe("ProgressCallback", () => {
     expect(lastLine(screen())).toContain("loss 3.5  lr 0.0002");
   });
 
+  it("leaves out what there is not yet", () => {
+    const { begin, step, screen } = run({});
+    begin();
+    step({ loss: Number.NaN, learningRate: Number.NaN });
+    expect(lastLine(screen())).toContain("epoch 0.20/2  0:18 left");
+  });
+
   it.each([1, 5, 20, 40, 79, 80, 200])("never fills a terminal of %s columns", (columns) => {
     const { begin, step, screen } = run({ columns });
     begin();

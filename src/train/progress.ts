@@ -88,8 +88,8 @@ export class ProgressCallback implements TrainerCallback {
   /** At most `width` characters: a line that wraps could not be drawn over. */
   private line(state: TrainerState, context: CallbackContext, width: number): string {
     const { global_step: step, max_steps: total } = state;
-    const loss = context.loss ?? this.last.loss;
-    const rate = context.learningRate ?? this.last.learning_rate;
+    const loss = known(context.loss) ?? this.last.loss;
+    const rate = known(context.learningRate) ?? this.last.learning_rate;
     const parts = [`${step}/${total}`, `epoch ${state.epoch.toFixed(2)}/${state.num_train_epochs}`];
     if (loss !== undefined) parts.push(`loss ${formatNumber(loss)}`);
     if (rate !== undefined) parts.push(`lr ${formatNumber(rate)}`);
@@ -108,6 +108,9 @@ export class ProgressCallback implements TrainerCallback {
     return `${head}${bar}  ${text}`.slice(0, Math.max(0, width));
   }
 }
+
+/** NaN stands for a figure that there is not yet: a loss that is NaN ends the run. */
+const known = (value: number | undefined) => (Number.isNaN(value) ? undefined : value);
 
 /** A log entry as the Trainer prints it, without `total_flos`. */
 export function formatLog(logs: Readonly<LogEntry>): string {

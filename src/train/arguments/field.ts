@@ -31,9 +31,9 @@ export interface Field<T> extends Kind<T> {
 type Definition<T> = Pick<Field<T>, "default" | "help" | "refuse"> &
   ({ fate: "honoured"; why?: never } | { fate: "no-effect" | "refused"; why: string });
 
-/** The listed choices that are refused, whatever the fate of the field as a whole. */
-export const refusedChoices = ({ choices = [], refuse }: AnyField): unknown[] =>
-  choices.filter((choice) => refuse?.(choice) !== undefined);
+/** The choices that are not refused, or undefined when the values cannot be listed. */
+export const acceptedChoices = ({ choices, refuse }: AnyField): unknown[] | undefined =>
+  choices?.filter((choice) => refuse?.(choice) === undefined);
 
 export const field = <T>(kind: Kind<T>, definition: Definition<NoInfer<T>>): Field<T> => ({ ...kind, ...definition });
 

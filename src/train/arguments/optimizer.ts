@@ -55,7 +55,7 @@ export const optimizer = group(
       default: "adamw_torch_fused",
       fate: "honoured",
       refuse: (name) => (BUILT.has(name) ? undefined : `not built yet; use one of ${[...BUILT].join(", ")}`),
-      help: `The optimizer. Built so far: ${[...BUILT].join(", ")}.`,
+      help: "The optimizer.",
     }),
     optim_args: field(orNull(text()), {
       default: null,

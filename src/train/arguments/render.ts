@@ -1,4 +1,4 @@
-import { type AnyField, refusedChoices } from "./field.js";
+import { type AnyField, acceptedChoices } from "./field.js";
 import { OLD_NAMES } from "./old-names.js";
 import { GROUPS } from "./table.js";
 
@@ -7,8 +7,8 @@ const BANNER = "Generated from src/train/arguments by scripts/generate-docs.mjs;
 /** `honoured` is understood, unless some of its values are refused. */
 function fateText(field: AnyField): string {
   if (field.fate !== "honoured") return `${FATES[field.fate]}: ${field.why}`;
-  const refused = refusedChoices(field);
-  return refused.length === 0 ? "" : `Refused so far: ${refused.join(", ")}`;
+  const accepted = acceptedChoices(field);
+  return accepted?.length === field.choices?.length ? "" : `Only: ${accepted!.join(", ")}`;
 }
 
 const FATES = { "no-effect": "No effect", refused: "Refused" } as const;
@@ -61,7 +61,7 @@ export function renderDocs(): string {
     "",
     "Each argument has one of three fates:",
     "",
-    "- **honoured**: it does what it does in Python (nothing is written in the column);",
+    "- **honoured**: it does what it does in Python (the column is empty, or names the only values that are built);",
     "- **no effect**: it is accepted, and the run says that it changes nothing here, and why;",
     "- **refused**: a value other than the default stops the run before it starts, with the reason.",
     "",

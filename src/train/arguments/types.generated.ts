@@ -29,14 +29,14 @@ export interface TrainingArgumentsFields {
   // Learning rate
   /** The peak of the schedule. Default: 0.00005. */
   learning_rate: number;
-  /** The curve of the learning rate after warm-up. constant has no warm-up; constant_with_warmup has. Refused so far: reduce_lr_on_plateau, greedy. Default: "linear". */
+  /** The curve of the learning rate after warm-up. constant has no warm-up; constant_with_warmup has. Only: linear, cosine, cosine_with_restarts, polynomial, constant, constant_with_warmup, inverse_sqrt, cosine_with_min_lr, cosine_warmup_with_min_lr, warmup_stable_decay. Default: "linear". */
   lr_scheduler_type: "linear" | "cosine" | "cosine_with_restarts" | "polynomial" | "constant" | "constant_with_warmup" | "inverse_sqrt" | "reduce_lr_on_plateau" | "cosine_with_min_lr" | "cosine_warmup_with_min_lr" | "warmup_stable_decay" | "greedy";
   /** Parameters of the curve, for instance {num_cycles: 2} for cosine_with_restarts or {min_lr_rate: 0.1} for cosine_with_min_lr. Default: null. */
   lr_scheduler_kwargs: Record<string, unknown> | string | null;
   /** Updates in which the learning rate rises from 0 to its peak; below 1, a share of all updates. Default: 0. */
   warmup_steps: number;
   // Optimizer
-  /** The optimizer. Built so far: adamw_torch, adamw_torch_fused, paged_adamw_32bit. Refused so far: adamw_torch_xla, adamw_torch_npu_fused, adafactor, adamw_anyprecision, adamw_torch_4bit, adamw_torch_8bit, ademamix, sgd, adagrad, adamw_bnb_8bit, adamw_8bit, ademamix_8bit, lion_8bit, lion_32bit, paged_adamw_8bit, paged_ademamix_32bit, paged_ademamix_8bit, paged_lion_32bit, paged_lion_8bit, rmsprop, rmsprop_bnb, rmsprop_bnb_8bit, rmsprop_bnb_32bit, galore_adamw, galore_adamw_8bit, galore_adafactor, galore_adamw_layerwise, galore_adamw_8bit_layerwise, galore_adafactor_layerwise, lomo, adalomo, grokadamw, schedule_free_radam, schedule_free_adamw, schedule_free_sgd, apollo_adamw, apollo_adamw_layerwise, stable_adamw. Default: "adamw_torch_fused". */
+  /** The optimizer. Only: adamw_torch, adamw_torch_fused, paged_adamw_32bit. Default: "adamw_torch_fused". */
   optim: "adamw_torch" | "adamw_torch_fused" | "adamw_torch_xla" | "adamw_torch_npu_fused" | "adafactor" | "adamw_anyprecision" | "adamw_torch_4bit" | "adamw_torch_8bit" | "ademamix" | "sgd" | "adagrad" | "adamw_bnb_8bit" | "adamw_8bit" | "ademamix_8bit" | "lion_8bit" | "lion_32bit" | "paged_adamw_32bit" | "paged_adamw_8bit" | "paged_ademamix_32bit" | "paged_ademamix_8bit" | "paged_lion_32bit" | "paged_lion_8bit" | "rmsprop" | "rmsprop_bnb" | "rmsprop_bnb_8bit" | "rmsprop_bnb_32bit" | "galore_adamw" | "galore_adamw_8bit" | "galore_adafactor" | "galore_adamw_layerwise" | "galore_adamw_8bit_layerwise" | "galore_adafactor_layerwise" | "lomo" | "adalomo" | "grokadamw" | "schedule_free_radam" | "schedule_free_adamw" | "schedule_free_sgd" | "apollo_adamw" | "apollo_adamw_layerwise" | "stable_adamw";
   /** Extra arguments of the optimizer, as "name=value,name=value". Refused: the optimizers that are built take no extra arguments (Python ignores them silently); use adam_beta1, adam_beta2, adam_epsilon and weight_decay. Default: null. */
   optim_args: string | null;
@@ -72,7 +72,7 @@ export interface TrainingArgumentsFields {
   bf16_full_eval: boolean;
   /** Evaluate with float16 weights. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: false. */
   fp16_full_eval: boolean;
-  /** Allow TensorFloat-32 products on a GPU. null and false: full float32. Refused so far: true. Default: null. */
+  /** Allow TensorFloat-32 products on a GPU. null and false: full float32. Only: false. Default: null. */
   tf32: boolean | null;
   /** Compile with torch.compile. Refused: torch.compile is Python's compiler; remove it, slimtune's kernels are compiled already. Default: false. */
   torch_compile: boolean;
@@ -107,7 +107,7 @@ export interface TrainingArgumentsFields {
   eval_packing: boolean | null;
   /** Shuffle the dataset once before anything else. Refused: not built yet; train_sampling_strategy random shuffles every epoch anyway. Default: false. */
   shuffle_dataset: boolean;
-  /** Order of the examples: shuffled anew each epoch, or as in the dataset. Refused so far: group_by_length, batch_rebalance. Default: "random". */
+  /** Order of the examples: shuffled anew each epoch, or as in the dataset. Only: random, sequential. Default: "random". */
   train_sampling_strategy: "random" | "sequential" | "group_by_length" | "batch_rebalance";
   /** Column that holds the length of each example. No effect: it acts with group_by_length only, which is not built yet. Default: "length". */
   length_column_name: string;
@@ -146,7 +146,7 @@ export interface TrainingArgumentsFields {
   logging_steps: number;
   /** Also log the first update. Default: false. */
   logging_first_step: boolean;
-  /** In Python, replace NaN and infinite losses in the log. Here such a loss stops the run, so true cannot be asked for. Refused so far: true. Default: true. */
+  /** In Python, replace NaN and infinite losses in the log. Here such a loss stops the run, so true cannot be asked for. Only: false. Default: true. */
   logging_nan_inf_filter: boolean;
   /** No live progress bar: plain lines, as when the output is piped. null: a bar on a terminal. Default: null. */
   disable_tqdm: boolean | null;
@@ -206,7 +206,7 @@ export interface TrainingArgumentsFields {
   // Output and checkpoints
   /** Folder for checkpoints and the final model or adapter, relative to the current folder. Default: "trainer_output". */
   output_dir: string;
-  /** Write checkpoints never, every save_steps updates (and at the end), or after each epoch. Refused so far: best. Default: "steps". */
+  /** Write checkpoints never, every save_steps updates (and at the end), or after each epoch. Only: no, steps, epoch. Default: "steps". */
   save_strategy: "no" | "steps" | "epoch" | "best";
   /** Updates between two checkpoints; below 1, a share of all updates. Default: 500. */
   save_steps: number;
