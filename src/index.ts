@@ -5,3 +5,11 @@ export { type LoraConfigInput as LoraConfig } from "./peft/config.js";
 export { TrainingArguments, type TrainingArgumentsInput } from "./train/arguments/index.js";
 export type { LogEntry, TrainerCallback, TrainerControl, TrainerState } from "./train/callbacks.js";
 export { Trainer, type TrainerConfig, type TrainOutput } from "./train/trainer.js";
+export {
+  type GenerateOptions,
+  type GenerationOptions,
+  generate,
+  loadGenerator,
+  type Prompt,
+  TextGenerator,
+} from "./generate/index.js";

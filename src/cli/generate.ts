@@ -62,7 +62,6 @@ async function runGenerate({ model, adapter, prompt, system, raw, ...sampling }:
             { role: "system", content: system },
             { role: "user", content: question },
           ],
-          raw: false,
         };
   // Loaded here, so that --help needs no native addon.
   const { generate } = await import("../generate/index.js");

@@ -24,6 +24,10 @@ export function float32(values: ArrayLike<number>, shape: number[] = [values.len
   return fromBytes(Float32Array.from(values), "float32", shape);
 }
 
+export function fromBools(values: readonly boolean[], shape: number[]): Tensor {
+  return fromBytes(Uint8Array.from(values, Number), "bool", shape);
+}
+
 export function empty(shape: number[], dtype: DType = "float32"): Tensor {
   return op("aten::empty.memory_format", shape, dtype);
 }
@@ -81,6 +85,11 @@ export function transpose(x: Tensor, dim0: number, dim1: number): Tensor {
 
 export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
   return op("aten::narrow", x, dim, start, length);
+}
+
+/** The index-th slice along a dimension, which goes. */
+export function select(x: Tensor, dim: number, index: number): Tensor {
+  return op("aten::select.int", x, dim, index);
 }
 
 export function unsqueeze(x: Tensor, dim: number): Tensor {

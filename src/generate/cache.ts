@@ -1,0 +1,110 @@
+/** Keys and values of sequences that are continued together, and attention through them. */
+import type { Attention } from "../models/decoder.js";
+import { PackedAttention } from "../models/packedAttention.js";
+import { type DType, keep, ops, scope, type Tensor } from "../torch/index.js";
+
+/** Positions that the cache grows by. */
+const BLOCK = 128;
+
+export interface CacheShape {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  dtype: DType;
+}
+
+interface LayerCache {
+  k: Tensor; // [B, kv heads, capacity, D]
+  v: Tensor;
+}
+
+/** Sequences are aligned at their ends, so that each new token lands at the same place for all of them. */
+export class KeyValueCache {
+  /** Lengths of the prompts. */
+  readonly lengths: readonly number[];
+  readonly #shape: CacheShape;
+  readonly #layers: LayerCache[] = [];
+  #used: number;
+  #capacity: number;
+
+  constructor(lengths: readonly number[], shape: CacheShape) {
+    this.lengths = lengths;
+    this.#shape = shape;
+    this.#used = Math.max(...lengths);
+    this.#capacity = Math.ceil((this.#used + 1) / BLOCK) * BLOCK;
+  }
+
+  /** Attention within the prompts, which fills the cache. */
+  prefill(): Attention {
+    const packed = new PackedAttention(this.lengths);
+    return {
+      attend: (layer, q, k, v) => {
+        this.#layers[layer] = { k: this.#place(k), v: this.#place(v) };
+        return packed.attend(layer, q, k, v);
+      },
+    };
+  }
+
+  /** Attention from one new token of each sequence to all before it. */
+  step(): Attention {
+    const { heads, kvHeads, headDim } = this.#shape;
+    const rows = this.lengths.length;
+    const mask = this.#grow();
+    return {
+      attend: (layer, q, k, v) => {
+        const cache = this.#layers[layer]!;
+        ops.copy_(ops.narrow(cache.k, 2, this.#used - 1, 1), ops.reshape(k, [rows, kvHeads, 1, headDim]));
+        ops.copy_(ops.narrow(cache.v, 2, this.#used - 1, 1), ops.reshape(v, [rows, kvHeads, 1, headDim]));
+        const seen = (x: Tensor) => ops.narrow(x, 2, 0, this.#used);
+        const query = ops.reshape(q, [rows, heads, 1, headDim]);
+        const y = ops.attention(query, seen(cache.k), seen(cache.v), { mask, grouped: true }); // [B, heads, 1, D]
+        return ops.reshape(y, [rows, heads * headDim]);
+      },
+    };
+  }
+
+  /** [N, kv heads, D] of the packed prompts, to [B, kv heads, capacity, D]. */
+  #place(x: Tensor): Tensor {
+    const { kvHeads, headDim, dtype } = this.#shape;
+    const cache = keep(ops.zeros([this.lengths.length, kvHeads, this.#capacity, headDim], dtype));
+    let start = 0;
+    this.lengths.forEach((length, row) => {
+      const place = ops.narrow(ops.select(cache, 0, row), 1, this.#used - length, length); // [kv heads, T, D]
+      ops.copy_(place, ops.transpose(ops.narrow(x, 0, start, length), 0, 1));
+      start += length;
+    });
+    return cache;
+  }
+
+  /** Takes a place more; returns the mask that hides shorter sequences' padding, where there is any. */
+  #grow(): Tensor | undefined {
+    const { kvHeads, headDim, dtype } = this.#shape;
+    const rows = this.lengths.length;
+    this.#used++;
+    if (this.#used > this.#capacity) {
+      const longer = (x: Tensor): Tensor => {
+        const wide = keep(scope(() => ops.cat([x, ops.zeros([rows, kvHeads, BLOCK, headDim], dtype)], 2)));
+        x.dispose();
+        return wide;
+      };
+      for (const layer of this.#layers) {
+        layer.k = longer(layer.k);
+        layer.v = longer(layer.v);
+      }
+      this.#capacity += BLOCK;
+    }
+    const longest = Math.max(...this.lengths);
+    if (this.lengths.every((length) => length === longest)) return undefined;
+    const visible = this.lengths.flatMap((length) =>
+      Array.from({ length: this.#used }, (_, place) => place >= longest - length),
+    );
+    return ops.fromBools(visible, [rows, 1, 1, this.#used]);
+  }
+
+  dispose(): void {
+    for (const { k, v } of this.#layers) {
+      k.dispose();
+      v.dispose();
+    }
+  }
+}

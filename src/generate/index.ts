@@ -1,0 +1,148 @@
+/** Text from a model: many prompts at once, or one as a stream. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Message } from "../data/format.js";
+import { Tokenizer } from "../data/tokenizer.js";
+import { UserError } from "../errors.js";
+import { resolveModel } from "../hub/index.js";
+import type { CausalLM } from "../models/causalLM.js";
+import { loadCausalLM } from "../models/load.js";
+import { loadAdapter } from "../peft/adapterFile.js";
+import { manualSeed } from "../torch/index.js";
+import { chooseTokens, type SamplingOptions } from "./choose.js";
+import { Session } from "./session.js";
+
+export interface GeneratorSource {
+  model: string;
+  adapter?: string;
+}
+
+export interface GenerationOptions extends SamplingOptions {
+  /** Default: 256. */
+  max_new_tokens?: number;
+  /** Seed of the draws. */
+  seed?: number;
+}
+
+/** A prompt as text, or a conversation that the model's chat template turns into one. */
+export type Prompt = string | Message[];
+
+/** A model in memory that answers. */
+export class TextGenerator {
+  readonly tokenizer: Tokenizer;
+  readonly #model: CausalLM;
+  readonly #stops: ReadonlySet<number>;
+
+  constructor(model: CausalLM, tokenizer: Tokenizer, stops: Iterable<number>) {
+    this.#model = model;
+    this.tokenizer = tokenizer;
+    this.#stops = new Set(stops);
+  }
+
+  /** Answers to all prompts, computed together; special tokens are left out of the texts. */
+  async complete(prompts: readonly Prompt[], options: GenerationOptions = {}): Promise<string[]> {
+    const answers = prompts.map(() => [] as number[]);
+    for await (const { row, id } of this.#tokens(prompts, options)) answers[row]!.push(id);
+    return answers.map((ids) => this.tokenizer.decode(ids, { skipSpecialTokens: true }));
+  }
+
+  /** The answer to one prompt, piece by piece. */
+  async *stream(prompt: Prompt, options: GenerationOptions = {}): AsyncGenerator<string> {
+    const decoder = this.tokenizer.streamDecoder({ skipSpecialTokens: true });
+    for await (const { id } of this.#tokens([prompt], options)) {
+      const piece = decoder.push(id);
+      if (piece) yield piece;
+    }
+    const rest = decoder.flush();
+    if (rest) yield rest;
+  }
+
+  dispose(): void {
+    this.#model.dispose();
+  }
+
+  #encode(prompt: Prompt): Int32Array {
+    const ids =
+      typeof prompt === "string"
+        ? this.tokenizer.encode(prompt, { addSpecialTokens: true })
+        : this.tokenizer.encode(this.tokenizer.renderChat(prompt, { addGenerationPrompt: true }), {
+            addSpecialTokens: false,
+          });
+    const { maxPositions } = this.#model.config;
+    if (ids.length === 0) throw new UserError("prompt: it is empty");
+    if (ids.length >= maxPositions) {
+      throw new UserError(`prompt: it has ${ids.length} tokens; the model has ${maxPositions} positions. Shorten it.`);
+    }
+    return Int32Array.from(ids);
+  }
+
+  /** Tokens as they come; a row that ended gives none. */
+  async *#tokens(prompts: readonly Prompt[], options: GenerationOptions): AsyncGenerator<{ row: number; id: number }> {
+    if (prompts.length === 0) return;
+    const encoded = prompts.map((prompt) => this.#encode(prompt));
+    const longest = Math.max(...encoded.map(({ length }) => length));
+    const limit = Math.min(options.max_new_tokens ?? 256, this.#model.config.maxPositions - longest);
+    if (options.seed !== undefined) manualSeed(options.seed);
+    const ended = prompts.map(() => false);
+    const session = new Session(this.#model, encoded);
+    try {
+      let logits = session.start();
+      for (let count = 1; ; count++) {
+        const ids = await chooseTokens(logits, prompts.length, options);
+        for (const [row, id] of ids.entries()) {
+          if (this.#stops.has(id)) ended[row] = true;
+          if (!ended[row]) yield { row, id };
+        }
+        if (count >= limit || ended.every(Boolean)) return;
+        logits = session.step(ids);
+      }
+    } finally {
+      session.dispose();
+    }
+  }
+}
+
+/** Loads a model, and an adapter on it, for generation. @throws UserError naming what is wrong with either */
+export async function loadGenerator({ model: name, adapter }: GeneratorSource): Promise<TextGenerator> {
+  const folder = await resolveModel(name);
+  const tokenizer = await Tokenizer.load(folder);
+  const model = await loadCausalLM(folder);
+  try {
+    if (adapter !== undefined) await loadAdapter(model, await resolveModel(adapter));
+    const stops = new Set([...model.config.eosTokenIds, ...(await generationStops(folder))]);
+    if (tokenizer.eosTokenId !== undefined) stops.add(tokenizer.eosTokenId);
+    return new TextGenerator(model, tokenizer, stops);
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+/** eos_token_id of generation_config.json, where there is one. */
+async function generationStops(folder: string): Promise<number[]> {
+  try {
+    const { eos_token_id: ids } = JSON.parse(await readFile(join(folder, "generation_config.json"), "utf8"));
+    return [ids].flat().filter((id) => Number.isInteger(id));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw new UserError(`model: ${join(folder, "generation_config.json")} is not valid JSON: ${(error as Error).message}`);
+  }
+}
+
+export type GenerateOptions = GeneratorSource &
+  GenerationOptions &
+  ({ prompt: string; /** Leave the chat template out. */ raw?: boolean } | { messages: Message[]; raw?: false });
+
+/** Loads, answers one prompt as a stream, and frees everything. A prompt is put into the chat template if there is one. */
+export async function* generate(options: GenerateOptions): AsyncGenerator<string> {
+  const generator = await loadGenerator(options);
+  try {
+    let prompt: Prompt;
+    if ("messages" in options) prompt = options.messages;
+    else if (options.raw || !generator.tokenizer.hasChatTemplate) prompt = options.prompt;
+    else prompt = [{ role: "user", content: options.prompt }];
+    yield* generator.stream(prompt, options);
+  } finally {
+    generator.dispose();
+  }
+}
