@@ -1,10 +1,6 @@
 /** The public API. */
 export { loadConfig, type RunConfig } from "./config/index.js";
 export { UserError } from "./errors.js";
-export { type LoraConfigInput as LoraConfig } from "./peft/config.js";
-export { TrainingArguments, type TrainingArgumentsInput } from "./train/arguments/index.js";
-export type { LogEntry, TrainerCallback, TrainerControl, TrainerState } from "./train/callbacks.js";
-export { Trainer, type TrainerConfig, type TrainOutput } from "./train/trainer.js";
 export {
   type GenerateOptions,
   type GenerationOptions,
@@ -13,3 +9,7 @@ export {
   type Prompt,
   TextGenerator,
 } from "./generate/index.js";
+export type { LoraConfigInput as LoraConfig } from "./peft/config.js";
+export { TrainingArguments, type TrainingArgumentsInput } from "./train/arguments/index.js";
+export type { LogEntry, TrainerCallback, TrainerControl, TrainerState } from "./train/callbacks.js";
+export { Trainer, type TrainerConfig, type TrainOutput } from "./train/trainer.js";

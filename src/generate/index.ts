@@ -125,13 +125,15 @@ async function generationStops(folder: string): Promise<number[]> {
     return [ids].flat().filter((id) => Number.isInteger(id));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
-    throw new UserError(`model: ${join(folder, "generation_config.json")} is not valid JSON: ${(error as Error).message}`);
+    throw new UserError(
+      `model: ${join(folder, "generation_config.json")} is not valid JSON: ${(error as Error).message}`,
+    );
   }
 }
 
 export type GenerateOptions = GeneratorSource &
   GenerationOptions &
-  ({ prompt: string; /** Leave the chat template out. */ raw?: boolean } | { messages: Message[]; raw?: false });
+  ({ prompt: string /** Leave the chat template out. */; raw?: boolean } | { messages: Message[]; raw?: false });
 
 /** Loads, answers one prompt as a stream, and frees everything. A prompt is put into the chat template if there is one. */
 export async function* generate(options: GenerateOptions): AsyncGenerator<string> {

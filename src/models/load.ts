@@ -38,7 +38,8 @@ class WeightFiles {
   /** The tensor as it lies in its file, of the shape that the config asks for. */
   tensor(name: string, shape: number[]): { tensor: Tensor; dtype: DType } {
     const found = this.#index.tensors.get(name);
-    if (!found) throw new UserError(`model: ${this.#index.folder} has no weight '${name}', which its config.json asks for`);
+    if (!found)
+      throw new UserError(`model: ${this.#index.folder} has no weight '${name}', which its config.json asks for`);
     const { file, info } = found;
     if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i])) {
       throw new UserError(

@@ -27,4 +27,3 @@ export function precisionFor(bf16: boolean): Precision {
 export function describePrecision({ frozen, compute }: Precision): string {
   return frozen === compute ? compute : `${frozen} weights, ${compute} arithmetic`;
 }
-

@@ -55,7 +55,13 @@ export class AdamW implements Optimizer {
           slots.map((slot) => slot.expAvg),
           slots.map((slot) => slot.expAvgSq),
           steps,
-          { lr: learningRate, weightDecay, beta1: this.#config.beta1, beta2: this.#config.beta2, eps: this.#config.eps },
+          {
+            lr: learningRate,
+            weightDecay,
+            beta1: this.#config.beta1,
+            beta2: this.#config.beta2,
+            eps: this.#config.eps,
+          },
         );
       }
     });

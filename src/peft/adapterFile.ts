@@ -84,7 +84,11 @@ export function adapterConfigJson(config: LoraConfig, baseModel: string, paths: 
     task_type: "CAUSAL_LM",
     use_rslora: config.use_rslora,
   };
-  const sorted = Object.fromEntries(Object.keys(all).sort().map((key) => [key, all[key]]));
+  const sorted = Object.fromEntries(
+    Object.keys(all)
+      .sort()
+      .map((key) => [key, all[key]]),
+  );
   return `${JSON.stringify(sorted, null, 2)}\n`;
 }
 
@@ -125,13 +129,18 @@ export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
       `adapter: cannot read ${path} (${(error as Error).message}). An adapter folder holds adapter_config.json and adapter_model.safetensors.`,
     );
   }
-  if (raw.peft_type !== "LORA") throw new UserError(`adapter: ${path}: peft_type ${JSON.stringify(raw.peft_type)}; only LORA is supported`);
+  if (raw.peft_type !== "LORA")
+    throw new UserError(`adapter: ${path}: peft_type ${JSON.stringify(raw.peft_type)}; only LORA is supported`);
   for (const key of decisive) {
     if (raw[key] !== undefined && raw[key] !== null && raw[key] !== unused[key]) {
       throw new UserError(`adapter: ${path}: ${key} = ${JSON.stringify(raw[key])} is not supported`);
     }
   }
-  const known = Object.fromEntries(Object.keys(loraSchema.shape).filter((key) => !(key in unused) && raw[key] !== undefined).map((key) => [key, raw[key]]));
+  const known = Object.fromEntries(
+    Object.keys(loraSchema.shape)
+      .filter((key) => !(key in unused) && raw[key] !== undefined)
+      .map((key) => [key, raw[key]]),
+  );
   // Only the weights' shapes and scaling matter for a trained adapter, not how it was drawn.
   if (known.init_lora_weights !== "gaussian") known.init_lora_weights = true;
   const parsed = loraSchema.safeParse(known);
@@ -150,7 +159,8 @@ export async function loadAdapter(model: CausalLM, folder: string): Promise<Lora
   const maps = new Map<string, MappedFile>();
   const read = (name: string, shape: number[]): Tensor => {
     const found = tensors.get(name);
-    if (!found) throw new UserError(`adapter: ${folder} has no weight '${name}', which its adapter_config.json asks for`);
+    if (!found)
+      throw new UserError(`adapter: ${folder} has no weight '${name}', which its adapter_config.json asks for`);
     checkShape(found, name, shape);
     used.add(name);
     let map = maps.get(found.file);

@@ -43,8 +43,14 @@ export const loraSchema = z
       .union([z.number().int().min(0), z.array(z.number().int().min(0))])
       .nullish()
       .describe("Only these layer numbers."),
-    rank_pattern: z.record(z.string(), z.number().int().positive()).default({}).describe("Ranks by layer name or regular expression, where they differ from r."),
-    alpha_pattern: z.record(z.string(), z.number().positive()).default({}).describe("Alphas by layer name or regular expression, where they differ from lora_alpha."),
+    rank_pattern: z
+      .record(z.string(), z.number().int().positive())
+      .default({})
+      .describe("Ranks by layer name or regular expression, where they differ from r."),
+    alpha_pattern: z
+      .record(z.string(), z.number().positive())
+      .default({})
+      .describe("Alphas by layer name or regular expression, where they differ from lora_alpha."),
     use_rslora: z.boolean().default(false).describe("Scale by lora_alpha / √r (rank-stabilised LoRA)."),
     init_lora_weights: z
       .union([z.literal(true), z.literal("gaussian")])

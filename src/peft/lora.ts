@@ -16,7 +16,12 @@ export function loraShape(config: LoraConfig, path: string): { r: number; scalin
  * Draws an adapter's weights from the default generator, with the draws that PEFT makes: two for the constructors of
  * its two layers, thrown away, then A. B is zero.
  */
-function drawWeights(r: number, inputs: number, outputs: number, gaussian: boolean): { a: LoraWeights["a"]; b: LoraWeights["b"] } {
+function drawWeights(
+  r: number,
+  inputs: number,
+  outputs: number,
+  gaussian: boolean,
+): { a: LoraWeights["a"]; b: LoraWeights["b"] } {
   return noGrad(() =>
     scope(() => {
       const bound = 1 / Math.sqrt(inputs); // Kaiming uniform with a = √5

@@ -1,6 +1,7 @@
 /** The engine: everything above it imports from here. */
-export { hasBf16Instructions } from "./cpu.js";
+
 export { backward, clearGrad, gradOf, setRequiresGrad } from "./autograd.js";
+export { hasBf16Instructions } from "./cpu.js";
 export { noGrad } from "./dispatch.js";
 export { MappedFile } from "./mappedFile.js";
 export { type DType, type EngineInfo, loadNative, type TensorInfo } from "./native.js";

@@ -7,10 +7,14 @@ import { sync, writeSynced } from "./checkpoint/manifest.js";
 import type { PreparedRun } from "./prepare.js";
 
 /** Files of the base model's folder that belong with a tokenizer or its use. */
-const companions = /^(tokenizer.*\.json|tokenizer\.model|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template\.(jinja|json))$/;
+const companions =
+  /^(tokenizer.*\.json|tokenizer\.model|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template\.(jinja|json))$/;
 
 /** Writes the trained weights, their config and the tokenizer into `folder`, each file whole or not at all. */
-export async function writeModelFiles(folder: string, { model, lora, modelFolder, modelName }: PreparedRun): Promise<void> {
+export async function writeModelFiles(
+  folder: string,
+  { model, lora, modelFolder, modelName }: PreparedRun,
+): Promise<void> {
   for (const name of await readdir(modelFolder)) {
     if (!companions.test(name) && !(name === "generation_config.json" && !lora)) continue;
     await copyFile(join(modelFolder, name), join(folder, name));

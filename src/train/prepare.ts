@@ -55,7 +55,9 @@ export async function prepareRun(
   signal?: AbortSignal,
 ): Promise<PreparedRun> {
   if (spec.adapter && spec.lora) {
-    throw new UserError("adapter: the config has `adapter` and `lora`. An existing adapter keeps its own settings; remove one of the two.");
+    throw new UserError(
+      "adapter: the config has `adapter` and `lora`. An existing adapter keeps its own settings; remove one of the two.",
+    );
   }
   const modelFolder = await resolveModel(spec.model);
   const config = await readModelConfig(modelFolder);
@@ -172,7 +174,10 @@ function describeReport(report: TokenizeReport): string[] {
   say(report.truncated, "are longer than max_length and were cut");
   say(report.cutToPositions, "are longer than the model's positions and were cut");
   say(report.droppedFullyMasked, "have no token to learn from and were left out");
-  say(report.promptNotPrefix, "have a prompt whose tokens are not the first tokens of the whole: the border is approximate");
+  say(
+    report.promptNotPrefix,
+    "have a prompt whose tokens are not the first tokens of the whole: the border is approximate",
+  );
   say(report.specialTokensInText, "hold the text of a special token, which became that token");
   return lines;
 }

@@ -37,7 +37,9 @@ export async function resumeState(
     throw refuse("its trained weights have other names or shapes. Use the model and lora settings it was made with.");
   }
   if (saved.identity.dataset !== run.identity.dataset) {
-    throw refuse("the dataset gives other tokens than the one it was made with. Use the same data, tokenizer and data options.");
+    throw refuse(
+      "the dataset gives other tokens than the one it was made with. Use the same data, tokenizer and data options.",
+    );
   }
   const current = args.toJSON();
   for (const key of fixed) {

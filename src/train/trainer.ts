@@ -1,5 +1,5 @@
 /** The training loop: epochs of windows of micro-batches, with the Trainer's events, logs and checkpoints. */
-import { rm, rename } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { DatasetSpec } from "../data/config.js";
 import { UserError } from "../errors.js";
@@ -290,8 +290,7 @@ class Loop {
     const seconds = this.#seconds();
     const { global_step: steps } = this.#state;
     const epochs = this.#args.max_steps > 0 ? undefined : this.#args.num_train_epochs;
-    const samples =
-      epochs === undefined ? steps * this.#plan.effectiveBatch : Math.round(this.#plan.examples * epochs);
+    const samples = epochs === undefined ? steps * this.#plan.effectiveBatch : Math.round(this.#plan.examples * epochs);
     const metrics = {
       train_runtime: seconds,
       train_samples_per_second: samples / seconds,

@@ -97,7 +97,9 @@ export async function restore(
 }
 
 /** A reader of files' tensors by name and shape. */
-async function openTensors(headers: readonly SafetensorsHeader[]): Promise<(name: string, shape: readonly number[]) => Tensor> {
+async function openTensors(
+  headers: readonly SafetensorsHeader[],
+): Promise<(name: string, shape: readonly number[]) => Tensor> {
   const files = headers.map(({ path, tensors }) => ({ path, tensors, map: new MappedFile(path) }));
   return (name, shape) => {
     for (const { tensors, map } of files) {
