@@ -12,4 +12,5 @@ export {
 export type { LoraConfigInput as LoraConfig } from "./peft/config.js";
 export { TrainingArguments, type TrainingArgumentsInput } from "./train/arguments/index.js";
 export type { LogEntry, TrainerCallback, TrainerControl, TrainerState } from "./train/callbacks.js";
-export { Trainer, type TrainerConfig, type TrainOutput } from "./train/trainer.js";
+export type { TrainOutput } from "./train/loop.js";
+export { Trainer, type TrainerConfig } from "./train/trainer.js";

@@ -1,9 +1,12 @@
 /** The model files that users take away: a PEFT adapter, or a whole model folder; each loads in Python. */
-import { copyFile, readdir } from "node:fs/promises";
+import { copyFile, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { UserError } from "../errors.js";
 import { writeSafetensors, writeShardedSafetensors } from "../models/safetensorsWriter.js";
 import { adapterConfigJson, adapterEntries } from "../peft/adapterFile.js";
+import type { TrainerState } from "./callbacks.js";
 import { sync, writeSynced } from "./checkpoint/manifest.js";
+import { stateJson, TRAINER_STATE } from "./checkpoint/resumable.js";
 import type { PreparedRun } from "./prepare.js";
 
 /** Files of the base model's folder that belong with a tokenizer or its use. */
@@ -36,4 +39,21 @@ export async function writeModelFiles(
   );
   const { torch_dtype: _, ...source } = model.config.source;
   await writeSynced(join(folder, "config.json"), `${JSON.stringify({ ...source, dtype: "float32" }, null, 2)}\n`);
+}
+
+/** The trained model at the top of output_dir; `trainer_state.json` comes last and says that all is there. */
+export async function writeResult(folder: string, run: PreparedRun, state: TrainerState): Promise<void> {
+  const path = join(folder, TRAINER_STATE);
+  try {
+    await writeModelFiles(folder, run);
+    await writeSynced(`${path}.partial`, stateJson(state));
+    await rename(`${path}.partial`, path);
+  } catch (error) {
+    await rm(`${path}.partial`, { force: true }).catch(() => {});
+    if (!(error as NodeJS.ErrnoException).code) throw error;
+    throw new UserError(
+      `output_dir: the model cannot be written to ${folder}: ${(error as Error).message}. Make room and resume from the last checkpoint with --resume_from_checkpoint true.`,
+      { cause: error },
+    );
+  }
 }
