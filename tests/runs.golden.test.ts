@@ -21,6 +21,7 @@ const runs = [
   "snippet-lora",
   "snippet-lora-hot",
   "snippet-lora-fused",
+  "snippet-lora-paged",
   "full-ft",
   "full-ft-tied",
   "max-steps-uneven",

@@ -10,6 +10,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   slimtune::defineAutograd(exports);
   slimtune::defineRandom(exports);
   slimtune::defineFiles(exports);
+  slimtune::definePaging(exports);
   slimtune::defineSystem(exports);
   return exports;
 }

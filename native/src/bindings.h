@@ -10,6 +10,7 @@ void defineTensors(Napi::Object& exports);
 void defineAutograd(Napi::Object& exports);
 void defineRandom(Napi::Object& exports);
 void defineFiles(Napi::Object& exports);
+void definePaging(Napi::Object& exports);
 void defineSystem(Napi::Object& exports);
 
 }  // namespace slimtune

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <deque>
+#include <mutex>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -30,6 +31,7 @@ struct Call {
   std::vector<Slot> outputs;
 };
 
+std::mutex opsMutex;  // workers share the table
 std::deque<Op>& ops() {
   static std::deque<Op> all;  // never shrinks: names are read by the engine thread
   return all;
@@ -39,7 +41,6 @@ std::deque<Op>& ops() {
 bool allowed(const std::string& name) {
   static const std::unordered_set<std::string> checkedPrivate = {
       "aten::_fused_adamw_",
-      "aten::_fused_adamw_.tensor_lr",
       "aten::_foreach_norm.Scalar",
       "aten::_foreach_mul_.Scalar",
       "aten::_foreach_mul_.Tensor",
@@ -60,6 +61,7 @@ bool allowed(const std::string& name) {
 
 const Op& opOf(const Napi::Value& id) {
   const int64_t index = integerOf(id, "op");
+  std::lock_guard<std::mutex> lock(opsMutex);
   if (index < 0 || index >= static_cast<int64_t>(ops().size())) throw std::runtime_error("bad op id");
   return ops()[static_cast<size_t>(index)];
 }
@@ -68,6 +70,7 @@ Napi::Value findOp(const Napi::CallbackInfo& info) {
   static std::unordered_map<std::string, size_t> known;
   if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "findOp: expected a name such as aten::add.Tensor");
   const std::string full = info[0].As<Napi::String>().Utf8Value();
+  std::lock_guard<std::mutex> lock(opsMutex);
   if (auto found = known.find(full); found != known.end()) {
     return Napi::Number::New(info.Env(), static_cast<double>(found->second));
   }
@@ -97,7 +100,8 @@ Call parse(Engine& engine, const Napi::CallbackInfo& info) {
   const auto& arguments = op.handle.schema().arguments();
   if (given.Length() > arguments.size()) {
     throw Napi::TypeError::New(info.Env(), op.name + ": takes " + std::to_string(arguments.size()) +
-                                               " arguments, got " + std::to_string(given.Length()));
+                                               " arguments, got " + std::to_string(given.Length()) + "; its schema is " +
+                                               c10::toString(op.handle.schema()));
   }
   Call call{&op, 0, info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value(), {}, {}, {}};
   call.stack.reserve(arguments.size());
@@ -131,8 +135,39 @@ std::vector<Slot> inputsOf(const Call& call) {
   return slots;
 }
 
+/// The fused AdamW kernel of the CPU walks five arrays with one index and checks none of them against the others.
+void checkFusedAdamW(const std::vector<c10::IValue>& stack) {
+  const auto parameters = stack[0].toTensorVector();
+  const auto check = [&](size_t argument, const char* name) {
+    const auto list = stack[argument].toTensorVector();
+    TORCH_CHECK(list.size() == parameters.size(), name, " has ", list.size(), " tensors, ", parameters.size(),
+                " were expected");
+    for (size_t i = 0; i < list.size(); i++) {
+      const at::Tensor& parameter = parameters[i];
+      TORCH_CHECK(list[i].sizes() == parameter.sizes() && list[i].scalar_type() == parameter.scalar_type() &&
+                      list[i].device() == parameter.device() && list[i].layout() == at::kStrided &&
+                      list[i].is_contiguous(),
+                  name, "[", i, "] must be contiguous, of the parameter's shape ", parameter.sizes(), " and dtype ",
+                  parameter.scalar_type());
+    }
+  };
+  check(0, "self");
+  check(1, "grads");
+  check(2, "exp_avgs");
+  check(3, "exp_avg_sqs");
+  if (!stack[4].toTensorVector().empty()) check(4, "max_exp_avg_sqs");
+  const auto steps = stack[5].toTensorVector();
+  TORCH_CHECK(steps.size() == parameters.size(), "state_steps has ", steps.size(), " tensors, ", parameters.size(),
+              " were expected");
+  for (const auto& step : steps) {
+    TORCH_CHECK(step.numel() == 1 && step.scalar_type() == at::kFloat, "each of state_steps must be one float32");
+  }
+  TORCH_CHECK(stack[13].isNone() && stack[14].isNone(), "grad_scale and found_inf are not supported");
+}
+
 void execute(Engine& engine, Call& call) {
   fill(engine, call);
+  if (call.op->name == "aten::_fused_adamw_") checkFusedAdamW(call.stack);
   c10::AutoGradMode mode(call.grad);
   call.op->handle.callBoxed(call.stack);
 }

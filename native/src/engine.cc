@@ -93,8 +93,9 @@ Slot Engine::resolve(const Napi::Value& value, const std::string& what) {
   return index;
 }
 
-void Engine::release(const Napi::Value& value) {
-  const Slot slot = resolve(value, "free");
+void Engine::release(const Napi::Value& value) { release(resolve(value, "free")); }
+
+void Engine::release(Slot slot) {
   taken_[slot] = false;
   generations_[slot] = generations_[slot] + 1 >= kGenerations ? 1 : generations_[slot] + 1;
   freeSlots_.push_back(slot);
@@ -115,7 +116,7 @@ const at::Tensor& Engine::tensor(Slot slot) {
 
 void Engine::put(Slot slot, at::Tensor tensor) { cell(slot) = Cell{std::move(tensor), nullptr}; }
 
-std::string Engine::describe(const std::vector<Slot>& slots) {
+std::string Engine::describe(const std::vector<Slot>& slots) try {
   std::string text;
   for (const Slot slot : slots) {
     const at::Tensor& tensor = cell(slot).tensor;
@@ -130,6 +131,8 @@ std::string Engine::describe(const std::vector<Slot>& slots) {
     if (text.size() > 400) return text + ", ...";
   }
   return text;
+} catch (const std::exception&) {
+  return "not describable";  // a nested tensor has no sizes
 }
 
 void Engine::guarded(const char* name, const std::vector<Slot>& inputs, const std::vector<Slot>& outputs,
@@ -160,19 +163,19 @@ void Engine::guarded(const char* name, const std::vector<Slot>& inputs, const st
 
 void Engine::enqueue(const char* name, std::vector<Slot> inputs, std::vector<Slot> outputs,
                      std::function<void()> job) {
+  const std::vector<Slot> told = eager_ ? outputs : std::vector<Slot>{};
   push([this, name, inputs = std::move(inputs), outputs = std::move(outputs), job = std::move(job)] {
     guarded(name, inputs, outputs, job);
   });
-  if (eager_) rethrowEager(env_);
+  if (!eager_) return;
+  Failure failure;
+  wait([&] { failure = std::exchange(pending_, nullptr); });
+  if (!failure) return;
+  for (const Slot slot : told) release(slot);  // the caller never sees their handles
+  throw Napi::Error::New(env_, *failure);
 }
 
 void Engine::enqueueAlways(std::function<void()> job) { push(std::move(job)); }
-
-void Engine::rethrowEager(Napi::Env env) {
-  Failure failure;
-  wait([&] { failure = std::exchange(pending_, nullptr); });
-  if (failure) throw Napi::Error::New(env, *failure);
-}
 
 void Engine::wait(const std::function<void()>& work) {
   std::promise<void> done;
@@ -210,6 +213,8 @@ Napi::Promise Engine::read(Napi::Env env, const char* name, std::vector<Slot> in
         completion->deferred.Resolve(completion->settle(callEnv));
       } catch (const Napi::Error& error) {
         completion->deferred.Reject(error.Value());
+      } catch (const std::exception& error) {
+        completion->deferred.Reject(Napi::Error::New(callEnv, error.what()).Value());
       }
     });
   });

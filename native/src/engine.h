@@ -79,7 +79,7 @@ class Engine {
   void guarded(const char* name, const std::vector<Slot>& inputs, const std::vector<Slot>& outputs,
                const std::function<void()>& body);
   std::string describe(const std::vector<Slot>& slots);
-  void rethrowEager(Napi::Env env);
+  void release(Slot slot);
 
   // main thread only
   std::vector<uint32_t> generations_;

@@ -18,7 +18,7 @@ namespace {
 /// A private mapping: pages are shared with the page cache until written, and writes never reach the file.
 struct MappedFile {
   MappedFile(const std::string& path) {
-    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not hang us
     if (fd < 0) throw std::runtime_error("cannot open " + path + ": " + std::strerror(errno));
     struct stat status {};
     if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
@@ -50,7 +50,9 @@ int64_t nextFile = 1;
 
 std::string pathOf(const Napi::Value& value, const std::string& what) {
   if (!value.IsString()) throw Napi::TypeError::New(value.Env(), what + ": expected a path, got " + kindOf(value));
-  return value.As<Napi::String>().Utf8Value();
+  const std::string path = value.As<Napi::String>().Utf8Value();
+  if (path.find('\0') != std::string::npos) throw std::runtime_error(what + ": the path has a NUL character");
+  return path;
 }
 
 Napi::Value mapFile(const Napi::CallbackInfo& info) {

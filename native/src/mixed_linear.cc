@@ -14,7 +14,7 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kBlockElements = 1 << 20;  // 4 MiB in float32: stays in the cache
 
-int64_t blockRows(const at::Tensor& weight) { return std::max<int64_t>(64, kBlockElements / weight.size(1)); }
+int64_t blockRows(const at::Tensor& weight) { return std::max<int64_t>(64, kBlockElements / std::max<int64_t>(1, weight.size(1))); }
 
 /// x [N, in] · weightᵀ [in, out] -> [N, out]
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight) {

@@ -69,16 +69,26 @@ Napi::Value getRngState(const Napi::CallbackInfo& info) {
   });
 }
 
+/// PyTorch checks the size and each counter, but not that they fit: `left` draws from `next` on must lie in the table.
+void checkState(const uint8_t* data, size_t size) {
+  constexpr size_t kSize = 5056, kLeft = 8, kNext = 16;
+  constexpr uint64_t kTable = 624;
+  TORCH_CHECK(size == kSize, "setRngState: a generator's state has ", kSize, " bytes, got ", size);
+  int32_t left;
+  uint64_t next;
+  std::memcpy(&left, data + kLeft, sizeof left);
+  std::memcpy(&next, data + kNext, sizeof next);
+  TORCH_CHECK(left >= 1 && next <= kTable && static_cast<uint64_t>(left) + next <= kTable + 1,
+              "setRngState: these bytes are no generator's state");
+}
+
 /// setRngState(bytes, generator | null).
 Napi::Value setRngState(const Napi::CallbackInfo& info) {
-  if (!info[0].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "setRngState: expected a Uint8Array");
-  const auto view = info[0].As<Napi::TypedArray>();
   at::Generator generator = orDefault(info[1], "setRngState: generator");
-  at::Tensor state = at::empty({static_cast<int64_t>(view.ByteLength())}, at::kByte);
-  if (view.ByteLength()) {
-    std::memcpy(state.mutable_data_ptr(), static_cast<const uint8_t*>(view.ArrayBuffer().Data()) + view.ByteOffset(),
-                view.ByteLength());
-  }
+  const auto [data, size] = bytesOf(info[0], "setRngState");
+  checkState(data, size);
+  at::Tensor state = at::empty({static_cast<int64_t>(size)}, at::kByte);
+  std::memcpy(state.mutable_data_ptr(), data, size);
   Engine::of(info.Env()).enqueue("setRngState", {}, {}, [generator, state]() mutable {
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(state);

@@ -7,25 +7,12 @@
 namespace slimtune {
 namespace {
 
-/// The bytes of an ArrayBuffer, typed array or DataView.
-std::pair<const uint8_t*, size_t> bytesOf(const Napi::Value& value) {
-  if (value.IsTypedArray()) {
-    const auto view = value.As<Napi::TypedArray>();
-    return {static_cast<const uint8_t*>(view.ArrayBuffer().Data()) + view.ByteOffset(), view.ByteLength()};
-  }
-  if (value.IsArrayBuffer()) {
-    auto buffer = value.As<Napi::ArrayBuffer>();
-    return {static_cast<const uint8_t*>(buffer.Data()), buffer.ByteLength()};
-  }
-  throw Napi::TypeError::New(value.Env(), "fromBytes: expected a typed array or an ArrayBuffer, got " + kindOf(value));
-}
-
 /// fromBytes(bytes, dtype, shape): a CPU tensor that owns a copy.
 Napi::Value fromBytes(const Napi::CallbackInfo& info) {
   Engine& engine = Engine::of(info.Env());
-  const auto [data, size] = bytesOf(info[0]);
   const at::ScalarType dtype = dtypeOf(info[1], "fromBytes: dtype");
   const std::vector<int64_t> shape = shapeOf(info[2], "fromBytes: shape");
+  const auto [data, size] = bytesOf(info[0], "fromBytes");
   at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(dtype));
   TORCH_CHECK(tensor.nbytes() == size, "fromBytes: the shape needs ", tensor.nbytes(), " bytes, got ", size);
   if (size) std::memcpy(tensor.mutable_data_ptr(), data, size);
@@ -48,7 +35,9 @@ Napi::Value toBytes(const Napi::CallbackInfo& info) {
   Engine& engine = Engine::of(info.Env());
   const Slot slot = engine.resolve(info[0], "toBytes");
   return engine.read(info.Env(), "toBytes", {slot}, [&engine, slot]() -> Settle {
-    const at::Tensor tensor = engine.tensor(slot).detach().to(at::kCPU).contiguous();
+    const at::Tensor& source = engine.tensor(slot);
+    TORCH_CHECK(source.layout() == at::kStrided, "only strided tensors have bytes to read, not ", source.layout());
+    const at::Tensor tensor = source.detach().to(at::kCPU).resolve_conj().resolve_neg().contiguous();
     return [tensor](Napi::Env env) {
       Napi::ArrayBuffer data = Napi::ArrayBuffer::New(env, tensor.nbytes());
       if (tensor.nbytes()) std::memcpy(data.Data(), tensor.const_data_ptr(), tensor.nbytes());

@@ -19,6 +19,7 @@ constexpr NamedType kTypes[] = {
     {"uint8", at::kByte},    {"bool", at::kBool}};
 
 constexpr double kMaxSafe = 9007199254740991.0;
+constexpr uint32_t kMaxList = 1u << 20;  // a sparse array of 2^32 - 1 holes costs JavaScript nothing
 
 [[noreturn]] void reject(const Napi::Value& value, const std::string& what, const std::string& expected) {
   throw Napi::TypeError::New(value.Env(), what + ": expected " + expected + ", got " + kindOf(value));
@@ -49,7 +50,12 @@ bool booleanOf(const Napi::Value& value, const std::string& what) {
 
 Napi::Array arrayOf(const Napi::Value& value, const std::string& what) {
   if (!value.IsArray()) reject(value, what, "an array");
-  return value.As<Napi::Array>();
+  const Napi::Array array = value.As<Napi::Array>();
+  if (array.Length() > kMaxList) {
+    throw Napi::RangeError::New(value.Env(), what + ": an array of " + std::to_string(array.Length()) +
+                                                 " elements; at most " + std::to_string(kMaxList) + " are taken");
+  }
+  return array;
 }
 
 template <typename T, typename Convert>
@@ -152,6 +158,29 @@ std::vector<int64_t> shapeOf(const Napi::Value& value, const std::string& what) 
     if (shape.back() < 0) reject(array.Get(i), what, "sizes of zero or more");
   }
   return shape;
+}
+
+std::pair<const uint8_t*, size_t> bytesOf(const Napi::Value& value, const std::string& what) {
+  void* data = nullptr;
+  size_t size = 0;
+  if (value.IsTypedArray()) {
+    // Not through Napi::ArrayBuffer: this way a view of shared memory works too.
+    if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr) != napi_ok) {
+      throw Napi::Error::New(value.Env());
+    }
+    size = value.As<Napi::TypedArray>().ByteLength();
+  } else if (value.IsDataView()) {
+    if (napi_get_dataview_info(value.Env(), value, &size, &data, nullptr, nullptr) != napi_ok) {
+      throw Napi::Error::New(value.Env());
+    }
+  } else if (value.IsArrayBuffer()) {
+    auto buffer = value.As<Napi::ArrayBuffer>();
+    data = buffer.Data();
+    size = buffer.ByteLength();
+  } else {
+    reject(value, what, "a typed array or an ArrayBuffer");
+  }
+  return {static_cast<const uint8_t*>(data), size};
 }
 
 c10::IValue toIValue(Engine& engine, const Napi::Value& value, const c10::TypePtr& type, const std::string& what,

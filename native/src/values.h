@@ -6,6 +6,7 @@
 #include <napi.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine.h"
@@ -19,6 +20,9 @@ at::ScalarType dtypeOf(const Napi::Value& value, const std::string& what);
 /// Throws unless the value is a safe integer.
 int64_t integerOf(const Napi::Value& value, const std::string& what);
 std::vector<int64_t> shapeOf(const Napi::Value& value, const std::string& what);
+
+/// The bytes of an ArrayBuffer, typed array or DataView. Read any other argument before: its getters can move them.
+std::pair<const uint8_t*, size_t> bytesOf(const Napi::Value& value, const std::string& what);
 
 /// A tensor argument found while converting: where it goes once the engine thread can see it.
 struct TensorArgument {

@@ -1,6 +1,7 @@
 /** What the trainer asks of an optimizer. */
 import type { TensorEntry } from "../models/safetensorsWriter.js";
 import type { Tensor } from "../torch/index.js";
+import type { PagingStats } from "./stateMemory.js";
 
 /** A weight that is trained; its tensor is a float32 leaf. */
 export interface TrainedParameter {
@@ -16,5 +17,9 @@ export interface Optimizer {
   stateEntries(): TensorEntry[];
   /** Takes a state over; `read` gives a tensor of its own for a name and shape that stateEntries lists. */
   loadState(read: (name: string, shape: readonly number[]) => Tensor): void;
+  /** What a person should know before the run. */
+  describe(): string | undefined;
+  /** What paging has cost so far. */
+  stats(): Promise<PagingStats | undefined>;
   dispose(): void;
 }

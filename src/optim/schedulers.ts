@@ -1,5 +1,7 @@
 import { UserError } from "../errors.js";
 import { didYouMean } from "../nearest.js";
+import { METRIC_SCHEDULES, type MetricSchedule } from "./metricSchedules.js";
+import { Parameters } from "./scheduleParameters.js";
 
 /** The training arguments that a schedule follows from. */
 export interface ScheduleArguments {
@@ -14,11 +16,10 @@ export interface ScheduleArguments {
 export interface Scheduler {
   readonly name: string;
   readonly warmupSteps: number;
-  /**
-   * What `learning_rate` is multiplied by in the update that follows `step` finished ones:
-   * update 1 uses `lrFactor(0)`.
-   */
-  lrFactor(step: number): number;
+  /** The learning rate of the update that follows `step` finished ones: update 1 uses `learningRate(0)`. */
+  learningRate(step: number): number;
+  /** Of the schedules that follow an evaluation metric instead of the number of updates. */
+  readonly metric?: MetricSchedule;
 }
 
 /** The shape of one run: `w` warm-up updates, `n` updates in all, `lr` the peak. */
@@ -28,6 +29,7 @@ interface Run {
   lr: number;
 }
 
+/** What `learning_rate` is multiplied by. */
 type Factor = (step: number) => number;
 
 /** Warm-up updates of a run of `maxSteps`: a share is rounded up, a count is rounded down. */
@@ -41,18 +43,24 @@ export function warmupSteps(warmup: number, maxSteps: number): number {
  */
 export function createScheduler(args: ScheduleArguments, { maxSteps }: { maxSteps: number }): Scheduler {
   const name = args.lr_scheduler_type;
+  const parameters = new Parameters(name, args.lr_scheduler_kwargs);
+  const follow = Object.hasOwn(METRIC_SCHEDULES, name) ? METRIC_SCHEDULES[name] : undefined;
+  if (follow !== undefined) {
+    const metric = follow(args.learning_rate, parameters);
+    parameters.refuseUnread();
+    return { name, warmupSteps: 0, learningRate: () => metric.rate, metric };
+  }
   const create = Object.hasOwn(SCHEDULES, name) ? SCHEDULES[name] : undefined;
   if (create === undefined) {
-    const names = Object.keys(SCHEDULES);
+    const names = [...Object.keys(SCHEDULES), ...Object.keys(METRIC_SCHEDULES)];
     throw new UserError(
       `lr_scheduler_type: there is no schedule "${name}"${didYouMean(name, names)}; use one of ${names.join(", ")}`,
     );
   }
   const w = warmupSteps(args.warmup_steps, maxSteps);
-  const parameters = new Parameters(name, args.lr_scheduler_kwargs);
-  const lrFactor = create({ w, n: maxSteps, lr: args.learning_rate }, parameters);
+  const factor = create({ w, n: maxSteps, lr: args.learning_rate }, parameters);
   parameters.refuseUnread();
-  return { name, warmupSteps: w, lrFactor };
+  return { name, warmupSteps: w, learningRate: (step) => args.learning_rate * factor(step) };
 }
 
 const SCHEDULES: Record<string, (run: Run, parameters: Parameters) => Factor> = {
@@ -159,64 +167,4 @@ function minLrRate({ lr }: Run, parameters: Parameters): number {
   if (absolute === undefined) return parameters.fail("min_lr or min_lr_rate is required");
   if (lr === 0) return parameters.fail("min_lr needs a learning_rate above 0; use min_lr_rate");
   return absolute / lr;
-}
-
-/** Reads `lr_scheduler_kwargs`; what no schedule has read by the end is an error, never ignored. */
-class Parameters {
-  private readonly schedule: string;
-  private readonly given: Record<string, unknown>;
-  private readonly known = new Set<string>();
-
-  constructor(schedule: string, kwargs: ScheduleArguments["lr_scheduler_kwargs"]) {
-    this.schedule = schedule;
-    this.given = typeof kwargs === "string" ? this.parse(kwargs) : (kwargs ?? {});
-  }
-
-  fail(problem: string): never {
-    throw new UserError(`lr_scheduler_kwargs: ${problem} (lr_scheduler_type ${this.schedule})`);
-  }
-
-  optionalNumber(name: string, { min, above }: { min?: number; above?: number } = {}): number | undefined {
-    const value = this.read(name);
-    if (value === undefined || value === null) return undefined;
-    if (typeof value !== "number" || !Number.isFinite(value)) {
-      return this.fail(`${name} must be a number, got ${JSON.stringify(value)}`);
-    }
-    if (min !== undefined && value < min) return this.fail(`${name} must be at least ${min}, got ${value}`);
-    if (above !== undefined && value <= above) return this.fail(`${name} must be above ${above}, got ${value}`);
-    return value;
-  }
-
-  number(name: string, fallback: number, range: { min?: number; above?: number } = {}): number {
-    return this.optionalNumber(name, range) ?? fallback;
-  }
-
-  choice(name: string, choices: readonly string[], fallback: string): string {
-    const value = this.read(name) ?? fallback;
-    if (typeof value === "string" && choices.includes(value)) return value;
-    return this.fail(`${name} must be one of ${choices.join(", ")}, got ${JSON.stringify(value)}`);
-  }
-
-  refuseUnread(): void {
-    for (const name of Object.keys(this.given)) {
-      if (this.known.has(name)) continue;
-      const takes = this.known.size === 0 ? "this schedule takes none" : `it takes ${[...this.known].join(", ")}`;
-      this.fail(`unknown parameter "${name}"${didYouMean(name, this.known)}; ${takes}`);
-    }
-  }
-
-  private read(name: string): unknown {
-    this.known.add(name);
-    return Object.hasOwn(this.given, name) ? this.given[name] : undefined;
-  }
-
-  private parse(text: string): Record<string, unknown> {
-    try {
-      const value: unknown = JSON.parse(text);
-      if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-    } catch {
-      // said below, with the text
-    }
-    return this.fail(`expected a mapping or JSON such as {"num_cycles": 2}, got ${JSON.stringify(text)}`);
-  }
 }

@@ -70,6 +70,12 @@ export interface Native {
   mapFile(path: string): number;
   unmapFile(file: number): void;
   fileTensor(file: number, begin: number, dtype: DType, shape: number[]): Handle;
+  createPageFile(path: string, bytes: number): number;
+  closePageFile(file: number): void;
+  pageTensor(file: number, begin: number, shape: number[]): Handle;
+  pageOut(file: number, begin: number, bytes: number): void;
+  prefetch(file: number, begin: number, bytes: number): void;
+  pagingStats(file: number): Promise<{ moved: number; waited: number }>;
   engineInfo(): EngineInfo;
   loadCuda(path: string): void;
   setThreads(threads: number): void;

@@ -40,9 +40,9 @@ export function zerosLike(x: Tensor): Tensor {
   return op("aten::zeros_like", x);
 }
 
-/** A permutation of 0..n-1, the same as Python's for the same generator. */
-export function randperm(n: number, generator: RandomGenerator): Tensor {
-  return op("aten::randperm.generator", n, generator.handle);
+/** A permutation of 0..n-1, the same as Python's for the same generator (by default the default one). */
+export function randperm(n: number, generator?: RandomGenerator): Tensor {
+  return generator ? op("aten::randperm.generator", n, generator.handle) : op("aten::randperm", n);
 }
 
 // --- in place ---
@@ -167,6 +167,14 @@ export function sin(x: Tensor): Tensor {
   return op("aten::sin", x);
 }
 
+export function exp(x: Tensor): Tensor {
+  return op("aten::exp", x);
+}
+
+export function logSoftmax(x: Tensor, dim: number): Tensor {
+  return op("aten::log_softmax.int", x, dim);
+}
+
 export function silu(x: Tensor): Tensor {
   return op("aten::silu", x);
 }
@@ -177,6 +185,10 @@ export function mean(x: Tensor, dim: number, keepdim: boolean): Tensor {
 
 export function sum(x: Tensor): Tensor {
   return op("aten::sum", x);
+}
+
+export function sumDim(x: Tensor, dim: number): Tensor {
+  return op("aten::sum.dim_IntList", x, [dim]);
 }
 
 export function matmul(x: Tensor, y: Tensor): Tensor {
@@ -209,9 +221,17 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   return op("aten::scaled_dot_product_attention", q, k, v, mask, 0, causal, null, grouped);
 }
 
-/** Sum over rows of -log softmax(logits)[target]. */
-export function crossEntropySum(logits: Tensor, targets: Tensor): Tensor {
-  return op("aten::cross_entropy_loss", logits, targets, null, 2);
+/**
+ * Sum over rows of (1 - smoothing) · -log softmax(logits)[target] + smoothing · the mean of -log softmax(logits) over
+ * the classes.
+ */
+export function crossEntropySum(logits: Tensor, targets: Tensor, smoothing = 0): Tensor {
+  return op("aten::cross_entropy_loss", logits, targets, null, 2, -100, smoothing);
+}
+
+/** The same for each row by itself. */
+export function crossEntropyEach(logits: Tensor, targets: Tensor, smoothing = 0): Tensor {
+  return op("aten::cross_entropy_loss", logits, targets, null, 0, -100, smoothing);
 }
 
 // --- over many tensors at once ---

@@ -9,6 +9,11 @@ export class RandomGenerator {
     this.handle = loadNative().createGenerator(seed);
   }
 
+  /** Continues from the bytes that `rngState()` gave. */
+  setState(state: Uint8Array): void {
+    loadNative().setRngState(state, this.handle);
+  }
+
   dispose(): void {
     loadNative().freeGenerator(this.handle);
   }

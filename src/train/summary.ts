@@ -1,5 +1,7 @@
 /** What a run is going to do, said before it does it. */
 import { describePrecision } from "../models/precision.js";
+import type { Optimizer } from "../optim/optimizer.js";
+import type { PagingStats } from "../optim/stateMemory.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import { DEVICES, type Plan } from "./plan.js";
 import type { PreparedRun } from "./prepare.js";
@@ -11,17 +13,29 @@ function value(setting: unknown): string {
 }
 
 /** Lines for a person: settings that differ from the defaults, batch arithmetic, length, what is trained. */
-export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Plan): string[] {
+export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Plan, optimizer: Optimizer): string[] {
+  const states = optimizer.describe();
   const settings = Object.entries(args.nonDefault()).map(([name, setting]) => `${name}=${value(setting)}`);
   const trained = run.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   const share = ((100 * trained) / run.totalParameters).toFixed(2);
+  const { packing } = run.report;
+  const count = number(run.examples.length);
+  const examples = packing ? `${number(packing.examples)} examples packed into ${count} rows` : `${count} examples`;
   const { per_device_train_batch_size: size, gradient_accumulation_steps: accumulation } = args;
   return [
     `Model       ${run.modelName}: ${number(run.totalParameters)} parameters, ${number(trained)} trained (${share} %${run.lora ? `, LoRA on ${run.lora.paths.length} layers` : ""})`,
     `Precision   ${describePrecision(run.precision)}; trained weights float32`,
-    `Data        ${number(run.examples.length)} examples, ${number(run.report.tokens)} tokens, ${number(run.report.labels)} of them learned`,
+    `Data        ${examples}, ${number(run.report.tokens)} tokens, ${number(run.report.labels)} of them learned`,
     `Batch       ${size} per device × ${accumulation} accumulated × ${DEVICES} device${DEVICES === 1 ? "" : "s"} = ${plan.effectiveBatch} examples per update`,
     `Length      ${number(plan.stepsPerEpoch)} updates per epoch, ${number(plan.maxSteps)} in all${args.max_steps > 0 ? " (max_steps)" : ` (${args.num_train_epochs} epochs)`}`,
+    ...(states ? [`Optimizer   ${args.optim}: ${states}`] : []),
     `Settings    ${settings.length ? settings.join(", ") : "all at their defaults"}`,
   ];
+}
+
+/** What paging cost, after a run whose states moved. */
+export function describePaging(stats: PagingStats | undefined): string | undefined {
+  if (!stats?.moved) return undefined;
+  const { pages, resident, moved, waited } = stats;
+  return `Optimizer   ${resident} of ${pages} pages stayed in memory; ${(moved / 2 ** 20).toFixed(1)} MiB were moved out, which took ${waited.toFixed(2)} s`;
 }

@@ -12,7 +12,7 @@ import { openOutputDir } from "./outputDir.js";
 import { planRun } from "./plan.js";
 import { prepareRun, type RunSpec } from "./prepare.js";
 import { resumeState } from "./resume.js";
-import { describeRun } from "./summary.js";
+import { describePaging, describeRun } from "./summary.js";
 
 export interface TrainerConfig extends RunSpec {
   eval_dataset?: DatasetSpec;
@@ -60,8 +60,8 @@ export class Trainer {
     let optimizer: Optimizer | undefined;
     try {
       const plan = planRun(run.examples.length, args);
-      for (const line of describeRun(run, args, plan)) this.#log(line);
       optimizer = createOptimizer(run.parameters, args);
+      for (const line of describeRun(run, args, plan, optimizer)) this.#log(line);
       const loop = new Loop(run, plan, args, optimizer, {
         callbacks: new CallbackHandler([new DefaultFlowCallback(), ...(this.#config.callbacks ?? [])]),
         stopRequested: () => this.#stopRequested,
@@ -71,7 +71,10 @@ export class Trainer {
         await restore(checkpoint.path, run.lora ? "adapter_model" : "model", run.parameters, optimizer);
         loop.continueFrom(resumed);
       }
-      return await loop.run();
+      const output = await loop.run();
+      const paging = describePaging(await optimizer.stats());
+      if (paging) this.#log(paging);
+      return output;
     } finally {
       optimizer?.dispose();
       run.model.dispose();

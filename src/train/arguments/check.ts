@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { expandHome } from "../../home.js";
 import { didYouMean } from "../../nearest.js";
 import { crossFieldProblems, type Problem } from "./cross-field.js";
+import { deriveValues } from "./derive.js";
 import type { AnyField } from "./field.js";
 import { OLD_NAMES, OLD_VALUES } from "./old-names.js";
 import { FIELDS, type FieldName, type FieldValues, fieldNames, fieldOf } from "./table.js";
@@ -52,7 +53,10 @@ export function checkArguments(input: Readonly<Record<string, unknown>>): Checke
       notes.push(`${given} has no effect: ${field.why}`);
     }
   }
-  if (problems.length === 0) problems.push(...crossFieldProblems(values as FieldValues));
+  if (problems.length === 0) {
+    deriveValues(values as FieldValues);
+    problems.push(...crossFieldProblems(values as FieldValues));
+  }
   return { values: values as FieldValues, notes, problems };
 }
 

@@ -55,13 +55,12 @@ export const optimizer = group(
       default: "adamw_torch_fused",
       fate: "honoured",
       refuse: (name) => (BUILT.has(name) ? undefined : `not built yet; use one of ${[...BUILT].join(", ")}`),
-      help: "The optimizer.",
+      help: "The optimizer. The paged ones keep their states in pages that move to disk when memory runs short, or beyond optim_args' page_budget.",
     }),
     optim_args: field(orNull(text()), {
       default: null,
-      fate: "refused",
-      why: "the optimizers that are built take no extra arguments (Python ignores them silently); use adam_beta1, adam_beta2, adam_epsilon and weight_decay",
-      help: 'Extra arguments of the optimizer, as "name=value,name=value".',
+      fate: "honoured",
+      help: 'Extra arguments of the optimizer, as "name=value,name=value". paged_adamw_32bit takes page_budget: how much of its states stays in memory, such as page_budget=64MiB.',
     }),
     optim_target_modules: field(orNull(either(text(), textList())), {
       default: null,

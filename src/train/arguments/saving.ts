@@ -12,9 +12,7 @@ export const saving = group(
     save_strategy: field(oneOf(["no", "steps", "epoch", "best"]), {
       default: "steps",
       fate: "honoured",
-      refuse: (value) =>
-        value === "best" ? "it needs evaluation, which is not built yet; use steps or epoch" : undefined,
-      help: "Write checkpoints never, every save_steps updates (and at the end), or after each epoch.",
+      help: "Write checkpoints never, every save_steps updates (and at the end), after each epoch, or after each evaluation that is the best so far.",
     }),
     save_steps: field(number({ min: 0 }), {
       default: 500,
@@ -24,7 +22,7 @@ export const saving = group(
     save_total_limit: field(orNull(integer({ min: 0 })), {
       default: null,
       fate: "honoured",
-      help: "Checkpoints to keep; older ones are deleted. null or 0: all.",
+      help: "Checkpoints to keep; older ones are deleted, but never the newest or the best. null or 0: all.",
     }),
     save_only_model: field(boolean(), {
       default: false,
@@ -44,8 +42,8 @@ export const saving = group(
     }),
     restore_callback_states_from_checkpoint: field(boolean(), {
       default: false,
-      fate: "refused",
-      why: "not built yet; remove it",
+      fate: "no-effect",
+      why: "a resumed run always takes up the state of its callbacks, to end as if it had never stopped",
       help: "When resuming, restore the state of callbacks too.",
     }),
     save_on_each_node: field(boolean(), {

@@ -16,8 +16,6 @@ const SCHEDULES = [
   "greedy",
 ] as const;
 
-const METRIC_DRIVEN = new Set<string>(["reduce_lr_on_plateau", "greedy"]);
-
 export const schedule = group(
   "Learning rate",
   "How large the updates are over time. A loss that jumps or diverges: lower learning_rate or add warm-up. " +
@@ -31,11 +29,7 @@ export const schedule = group(
     lr_scheduler_type: field(oneOf(SCHEDULES), {
       default: "linear",
       fate: "honoured",
-      refuse: (name) =>
-        METRIC_DRIVEN.has(name)
-          ? "not built yet: it follows an evaluation metric; use linear, cosine or constant_with_warmup"
-          : undefined,
-      help: "The curve of the learning rate after warm-up. constant has no warm-up; constant_with_warmup has.",
+      help: "The curve of the learning rate after warm-up. constant has no warm-up; constant_with_warmup has. reduce_lr_on_plateau and greedy have none either: they follow metric_for_best_model at each evaluation.",
     }),
     lr_scheduler_kwargs: field(orNull(either(mapping(), text())), {
       default: null,

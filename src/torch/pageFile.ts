@@ -1,0 +1,43 @@
+/** Memory that can leave RAM: float32 tensors over an unnamed file on disk. */
+import { loadNative } from "./native.js";
+import { Tensor } from "./tensor.js";
+
+/** Ranges that are moved begin at multiples of this: a multiple of every platform's page. */
+export const PAGE_ALIGNMENT = 65_536;
+
+export class PageFile {
+  readonly #file: number;
+
+  /**
+   * Takes `bytes` of disk at once; the file has no name any more when this returns.
+   * @throws when the folder cannot be written or the disk has no room
+   */
+  constructor(path: string, bytes: number) {
+    this.#file = loadNative().createPageFile(path, bytes);
+  }
+
+  /** A float32 tensor whose bytes begin at `begin`; zeros at first. */
+  tensor(begin: number, shape: readonly number[]): Tensor {
+    return new Tensor(loadNative().pageTensor(this.#file, begin, [...shape]));
+  }
+
+  /** Writes a range to disk and gives its RAM back, after the ops enqueued before. */
+  pageOut(begin: number, bytes: number): void {
+    loadNative().pageOut(this.#file, begin, bytes);
+  }
+
+  /** Has a range read ahead. */
+  prefetch(begin: number, bytes: number): void {
+    loadNative().prefetch(this.#file, begin, bytes);
+  }
+
+  /** Bytes written out and seconds spent on it so far. */
+  stats(): Promise<{ moved: number; waited: number }> {
+    return loadNative().pagingStats(this.#file);
+  }
+
+  /** The file itself ends with its last tensor. */
+  close(): void {
+    loadNative().closePageFile(this.#file);
+  }
+}
