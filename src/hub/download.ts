@@ -9,7 +9,7 @@ import type { ReadableStream } from "node:stream/web";
 import { setTimeout as sleep } from "node:timers/promises";
 import { downloadFile } from "@huggingface/hub";
 import { UserError } from "../errors.js";
-import { withLock } from "../setup/lock.js";
+import { withLock } from "../support/lock.js";
 import { hubFetch, isUnreachable, type RemoteFile, type Repository } from "./client.js";
 
 /** Called with the bytes of the file that are here. */

@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promi
 import { dirname, join, sep } from "node:path";
 import { UserError } from "../errors.js";
 import { isPlainPath } from "../models/plainPath.js";
-import { createProgress, formatBytes, type Progress } from "../setup/progress.js";
+import { createProgress, formatBytes, type Progress } from "../support/progress.js";
 import {
   explain,
   isCommit,

@@ -3,10 +3,10 @@ import { createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, rm
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../errors.js";
+import { createProgress, formatSeconds, type Output } from "../support/progress.js";
 import { lastLine, run } from "./exec.js";
 import type { Found } from "./find.js";
 import type { NativePaths } from "./paths.js";
-import { createProgress, formatSeconds, type Output } from "./progress.js";
 import { buildHash, nodeHeaders, writeRecord } from "./record.js";
 import type { Toolchain } from "./toolchain.js";
 

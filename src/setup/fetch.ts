@@ -1,12 +1,12 @@
 import { existsSync, readdirSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { withLock } from "../support/lock.js";
+import { createProgress, formatBytes, formatSeconds, type Output } from "../support/progress.js";
 import { libtorchCache } from "./cache.js";
 import { download } from "./download.js";
 import { type Attempt, examine, type Found } from "./find.js";
 import { inspectLibtorch } from "./libtorch.js";
-import { withLock } from "./lock.js";
-import { createProgress, formatBytes, formatSeconds, type Output } from "./progress.js";
 import { askPip, pythonCandidates } from "./python.js";
 import { PIP_HINT } from "./toolchain.js";
 import { extractZip } from "./unzip.js";

@@ -1,14 +1,14 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { UserError } from "../errors.js";
+import { withLock } from "../support/lock.js";
+import type { Output } from "../support/progress.js";
 import { buildNative } from "./build.js";
 import { libtorchCache } from "./cache.js";
 import { fetchLibtorch } from "./fetch.js";
 import { type Attempt, type Found, findLibtorch, namedFolder } from "./find.js";
 import { inspectLibtorch } from "./libtorch.js";
-import { withLock } from "./lock.js";
 import { type NativePaths, nativePaths } from "./paths.js";
-import type { Output } from "./progress.js";
 import { type BuildRecord, buildHash, readRecord } from "./record.js";
 import { checkToolchain } from "./toolchain.js";
 import { ACCEPTED_VERSIONS, checkVariant, officialZip, PINNED_VERSION, type ZipSource } from "./versions.js";

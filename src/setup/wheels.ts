@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { createProgress, formatBytes, type Output } from "../support/progress.js";
 import { lastLine, run } from "./exec.js";
-import { createProgress, formatBytes, type Output } from "./progress.js";
 import { extractZip } from "./unzip.js";
 import { PINNED_VERSION } from "./versions.js";
 
