@@ -202,7 +202,7 @@ function card(random) {
 
 /** Words said again in another dress: the plainest form of copying. */
 function echo(random) {
-  const said = Array.from({ length: random.int(3, 9) }, () => anyWord(random));
+  const said = Array.from({ length: random.int(2, 8) }, () => anyWord(random));
   const tight = random.pick([
     () => `["${said.join('","')}"]`,
     () => `(${said.join("/")})`,
@@ -217,6 +217,21 @@ function echo(random) {
   const again = random.pick(["Again", "Once more", "JSON", "The same", "Written"]);
   if (random.chance(0.4)) return `${label}: ${said.join(" ")}. ${again}: ${said.join(" ")}.`;
   return random.chance(0.75) ? `${label}: ${loose}. ${again}: ${tight}` : `${label}: ${tight} ${again}: ${loose}.`;
+}
+
+/** One word, said twice: short enough that there is nothing else to look at. */
+function tiny(random) {
+  const word = anyWord(random);
+  return random.pick([
+    `${word}: ${word}`,
+    `${word}? "${word}"`,
+    `"${word}" is ${word}.`,
+    `Say ${word}. ${word}`,
+    `(${word}) ${word}`,
+    `I said ${word}, and you said ${word}.`,
+    `The word is ${word}. Again: "${word}"`,
+    `<${word}> ${word}`,
+  ]);
 }
 
 function plurals(random) {
@@ -321,6 +336,7 @@ const grammars = [
   [questions, 26],
   [card, 6],
   [echo, 20],
+  [tiny, 20],
   [plurals, 4],
   [dictionary, 4],
   [numbers, 4],

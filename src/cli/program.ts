@@ -2,7 +2,9 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { UserError } from "../errors.js";
 import { doctorCommand } from "./doctor.js";
+import { evalCommand } from "./eval.js";
 import { generateCommand } from "./generate.js";
+import { previewCommand } from "./preview.js";
 import { schemaCommand } from "./schema.js";
 import { setupCommand } from "./setup.js";
 import { trainCommand } from "./train.js";
@@ -11,7 +13,15 @@ import { trainCommand } from "./train.js";
 export async function runCli(words: readonly string[]): Promise<void> {
   const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
   const program = new Command("slimtune").description("Fine-tune small language models.").version(version);
-  for (const command of [trainCommand(), generateCommand(), setupCommand(), doctorCommand(), schemaCommand()]) {
+  for (const command of [
+    trainCommand(),
+    evalCommand(),
+    previewCommand(),
+    generateCommand(),
+    setupCommand(),
+    doctorCommand(),
+    schemaCommand(),
+  ]) {
     program.addCommand(command.exitOverride());
   }
   try {

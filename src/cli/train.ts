@@ -34,9 +34,13 @@ export async function runTrain(words: readonly string[]): Promise<number> {
       process.stderr.write("\nFinishing this step and saving a checkpoint; interrupt again to quit at once.\n");
       trainer.requestStop();
     });
-    const result = await trainer.train();
-    if (!result.interrupted) return 0;
-    process.stderr.write(`Stopped; saved ${result.checkpoint}. To go on:\n  ${resumeCommand(words)}\n`);
+    const { interrupted, checkpoint } = await trainer.train();
+    if (!interrupted) return 0;
+    process.stderr.write(
+      checkpoint
+        ? `Stopped; saved ${checkpoint}. To go on:\n  ${resumeCommand(words)}\n`
+        : "Stopped before the first update; there was nothing to save.\n",
+    );
     return EXIT_CODES[interrupts.signal ?? "SIGINT"];
   } finally {
     progress.close();

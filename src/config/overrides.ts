@@ -23,12 +23,27 @@ const BOOLEANS: Record<string, boolean> = {
 };
 
 /**
- * Splits the words behind `slimtune train`: one config file, and options `--name value`, `--name=value` or, for
- * switches, `--name`. A name is a training argument, a key of the config, or a path into one (`--lora.r`); dashes and
- * underscores are the same.
- * @throws UserError on an unknown name, a missing value, a missing or second config file.
+ * The words behind `slimtune train`: one config file, and options.
+ * @throws UserError as `parseWords` does, and on a missing or second config file.
  */
 export function parseCommandLine(words: readonly string[]): { config: string; overrides: Override[] } {
+  const { files, overrides } = parseWords(words);
+  const [config, second] = files;
+  if (config === undefined) throw new UserError("no config file given; try: slimtune train config.yaml");
+  if (second !== undefined) {
+    throw new UserError(
+      `unexpected "${second}" on the command line: there is one config file, "${config}", and --name value`,
+    );
+  }
+  return { config, overrides };
+}
+
+/**
+ * Splits words into files and options `--name value`, `--name=value` or, for switches, `--name`. A name is a training
+ * argument, a key of the config, or a path into one (`--lora.r`); dashes and underscores are the same.
+ * @throws UserError on an unknown name or a missing value.
+ */
+export function parseWords(words: readonly string[]): { files: string[]; overrides: Override[] } {
   const overrides: Override[] = [];
   const files: string[] = [];
   for (let i = 0; i < words.length; i++) {
@@ -57,14 +72,7 @@ export function parseCommandLine(words: readonly string[]): { config: string; ov
       throw new UserError(`${given} needs a value: ${given} VALUE`);
     }
   }
-  const [config, second] = files;
-  if (config === undefined) throw new UserError("no config file given; try: slimtune train config.yaml");
-  if (second !== undefined) {
-    throw new UserError(
-      `unexpected "${second}" on the command line: there is one config file, "${config}", and --name value`,
-    );
-  }
-  return { config, overrides };
+  return { files, overrides };
 }
 
 function targetOf(given: string): [string, ...string[]] {

@@ -2,6 +2,8 @@ import { z } from "zod";
 import { datasetSchema } from "../data/config.js";
 import { loraSchema } from "../peft/config.js";
 import { trainingArgumentsSchema } from "../train/arguments/index.js";
+import { earlyStoppingSchema } from "../train/earlyStopping.js";
+import { healthSchema } from "../train/health/config.js";
 
 const required = (what: string) => (issue: { input?: unknown }) =>
   issue.input === undefined ? `is required: ${what}` : `expected ${what}`;
@@ -21,6 +23,9 @@ export const configSchema = z.strictObject({
     .describe("A PEFT adapter to go on training: a path or a hub id."),
   dataset: datasetSchema,
   eval_dataset: datasetSchema.optional(),
+  health: healthSchema
+    .optional()
+    .describe("What to do about numbers and data that would spoil the run; docs/monitoring.md explains it."),
   lora: loraSchema.optional().describe("Train a LoRA adapter. Absent: all weights are trained."),
   quantization: z
     .unknown()
@@ -29,6 +34,9 @@ export const configSchema = z.strictObject({
     })
     .optional()
     .describe("Quantised base weights. Not built yet."),
+  early_stopping: earlyStoppingSchema
+    .optional()
+    .describe("End the run when evaluations stop getting better: {patience, threshold}. {} for the defaults."),
   training_args: trainingArgumentsSchema
     .optional()
     .describe("Names, defaults and meaning of Hugging Face's TrainingArguments, with the data options of SFTConfig."),

@@ -45,6 +45,7 @@ describe("the report", () => {
       cutToPositions: 0,
       droppedFullyMasked: 1,
       promptNotPrefix: 0,
+      promptRewritten: 0,
       specialTokensInText: 1,
       withoutEos: 0,
       unusualRoles: ["human"],

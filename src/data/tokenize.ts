@@ -8,6 +8,8 @@ import type { Tokenizer } from "./tokenizer.js";
 export interface Example {
   inputIds: Int32Array; // [T]
   labels: Int32Array; // [T]
+  /** Where it stands, for messages: `file:line`. */
+  sources?: readonly string[];
 }
 
 /** Training arguments of these names, and how to follow and stop the work. */
@@ -23,6 +25,8 @@ export interface TokenizeOptions {
   eos_token: string | null;
   /** Positions of the model: examples are cut there when max_length allows more. */
   max_positions?: number;
+  /** The examples are going to be packed: none is cut or left out here. */
+  packing?: boolean;
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
 }
@@ -38,6 +42,8 @@ export interface TokenizeReport {
   droppedFullyMasked: number;
   /** Whose prompt's tokens are not the first tokens of prompt + completion: as in TRL, as many are masked. */
   promptNotPrefix: number;
+  /** Of them, those whose chat template writes the prompt alone otherwise than in the whole: the mask is wrong. */
+  promptRewritten: number;
   /** Whose own text holds the written form of a special token, which became that token. */
   specialTokensInText: number;
   /** Texts of another column than "text": as in TRL, they get no EOS. */
@@ -69,6 +75,15 @@ export async function tokenizeDataset(
   tokenizer: Tokenizer,
   options: TokenizeOptions,
 ): Promise<TokenizedDataset> {
+  return checkLearnable(await tokenizeRows(rows, tokenizer, options), options);
+}
+
+/** As `tokenizeDataset`, for some of the rows: that none of them gives a loss is no error. */
+export async function tokenizeRows(
+  rows: readonly Row[],
+  tokenizer: Tokenizer,
+  options: TokenizeOptions,
+): Promise<TokenizedDataset> {
   const worker = new DatasetTokenizer(
     options.eos_token === null ? tokenizer : tokenizer.withEosToken(options.eos_token),
     options,
@@ -84,6 +99,46 @@ export async function tokenizeDataset(
   }
   options.onProgress?.(rows.length, rows.length);
   return worker.finish();
+}
+
+/** The parts of one dataset, in order, as one. */
+export function joinTokenized(parts: readonly TokenizedDataset[]): TokenizedDataset {
+  const roles = new Set(parts.flatMap(({ report }) => report.unusualRoles));
+  const sum = (field: keyof Omit<TokenizeReport, "unusualRoles">) =>
+    parts.reduce((total, { report }) => total + report[field], 0);
+  return {
+    examples: parts.flatMap(({ examples }) => examples),
+    report: {
+      rows: sum("rows"),
+      truncated: sum("truncated"),
+      cutToPositions: sum("cutToPositions"),
+      droppedFullyMasked: sum("droppedFullyMasked"),
+      promptNotPrefix: sum("promptNotPrefix"),
+      promptRewritten: sum("promptRewritten"),
+      specialTokensInText: sum("specialTokensInText"),
+      withoutEos: sum("withoutEos"),
+      unusualRoles: [...roles].sort(),
+      tokens: sum("tokens"),
+      labels: sum("labels"),
+    },
+  };
+}
+
+/** @throws UserError when no row gives a loss */
+export function checkLearnable(
+  dataset: TokenizedDataset,
+  { max_length, max_positions }: Pick<TokenizeOptions, "max_length" | "max_positions">,
+): TokenizedDataset {
+  const { examples, report } = dataset;
+  if (examples.length > 0 && report.labels > 0) return dataset;
+  const limit = Math.min(max_length ?? Infinity, max_positions ?? Infinity);
+  const most = max_positions === undefined ? "" : ` (the model has ${max_positions} positions)`;
+  const advice =
+    report.truncated + report.cutToPositions > 0
+      ? `They were cut to ${limit} tokens, and nothing of what is to be learned remained. Raise max_length${most}, ` +
+        "shorten the prompts, or set truncation_mode: keep_end."
+      : "Nothing in them is to be learned. Check the dataset, and completion_only_loss and assistant_only_loss.";
+  throw new UserError(`none of the ${report.rows} rows of the dataset has a token that gives a loss. ${advice}`);
 }
 
 /** Tokens of a row before cutting; `learn[i]` is 0 where token i gives no loss. */
@@ -103,6 +158,7 @@ class DatasetTokenizer {
     cutToPositions: 0,
     droppedFullyMasked: 0,
     promptNotPrefix: 0,
+    promptRewritten: 0,
     specialTokensInText: 0,
     withoutEos: 0,
     unusualRoles: [],
@@ -130,23 +186,11 @@ class DatasetTokenizer {
     }
     const example = this.#cut(masked);
     if (example === undefined) this.#report.droppedFullyMasked++;
-    else this.#examples.push(example);
+    else this.#examples.push({ ...example, sources: [row.source] });
   }
 
   finish(): TokenizedDataset {
-    const report = { ...this.#report, unusualRoles: [...this.#roles].sort() };
-    if (this.#examples.length === 0) {
-      const limit = Math.min(this.#options.max_length ?? Infinity, this.#options.max_positions ?? Infinity);
-      const { max_positions } = this.#options;
-      const most = max_positions === undefined ? "" : ` (the model has ${max_positions} positions)`;
-      const advice =
-        report.truncated + report.cutToPositions > 0
-          ? `They were cut to ${limit} tokens, and nothing of what is to be learned remained. Raise max_length${most}, ` +
-            "shorten the prompts, or set truncation_mode: keep_end."
-          : "Nothing in them is to be learned. Check the dataset, and completion_only_loss and assistant_only_loss.";
-      throw new UserError(`none of the ${report.rows} rows of the dataset has a token that gives a loss. ${advice}`);
-    }
-    return { examples: this.#examples, report };
+    return { examples: this.#examples, report: { ...this.#report, unusualRoles: [...this.#roles].sort() } };
   }
 
   #tokenize(sample: Sample): Masked {
@@ -177,14 +221,19 @@ class DatasetTokenizer {
     this.#countSpecialText(messages.map(({ content }) => content ?? ""));
     if (promptLength === undefined) this.#refuseCompletionOnly("a whole conversation");
     const render = { ...templateArgs, tools };
-    const masked = this.#options.assistant_only_loss
-      ? this.#assistantOnly(this.#tokenizer.encodeMarked(this.#tokenizer.renderMarkedChat(messages, render)))
-      : this.#everything(this.#tokenizer.renderChat(messages, render));
+    const whole = this.#options.assistant_only_loss
+      ? this.#tokenizer.renderMarkedChat(messages, render)
+      : { text: this.#tokenizer.renderChat(messages, render), spans: undefined };
+    const masked = whole.spans
+      ? this.#assistantOnly(this.#tokenizer.encodeMarked(whole))
+      : this.#everything(whole.text);
     if (promptLength !== undefined) {
       const prompt = this.#tokenizer.renderChat(messages.slice(0, promptLength), {
         ...render,
         addGenerationPrompt: true,
       });
+      if ((this.#options.completion_only_loss ?? true) && !whole.text.startsWith(prompt))
+        this.#report.promptRewritten++;
       this.#maskPrompt(this.#tokenizer.encode(prompt, { addSpecialTokens: false }), masked);
     }
     return masked;
@@ -231,8 +280,8 @@ class DatasetTokenizer {
   }
 
   #cut({ ids, learn }: Masked): Example | undefined {
-    const { max_length, max_positions = Infinity, truncation_mode } = this.#options;
-    const limit = Math.min(max_length ?? Infinity, max_positions);
+    const { max_length, max_positions = Infinity, truncation_mode, packing = false } = this.#options;
+    const limit = packing ? Infinity : Math.min(max_length ?? Infinity, max_positions);
     if (ids.length > limit) this.#report[limit === max_length ? "truncated" : "cutToPositions"]++;
     const length = Math.min(ids.length, limit);
     const start = truncation_mode === "keep_start" ? 0 : ids.length - length;
@@ -245,7 +294,7 @@ class DatasetTokenizer {
       labels[i] = ids[start + i]!;
       learned++;
     }
-    if (learned === 0) return undefined;
+    if (learned === 0 && !packing) return undefined;
     this.#report.tokens += length;
     this.#report.labels += learned;
     return { inputIds, labels };

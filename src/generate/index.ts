@@ -1,11 +1,10 @@
 /** Text from a model: many prompts at once, or one as a stream. */
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import type { Message } from "../data/format.js";
 import { Tokenizer } from "../data/tokenizer.js";
 import { UserError } from "../errors.js";
 import { resolveModel } from "../hub/index.js";
 import type { CausalLM } from "../models/causalLM.js";
+import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { manualSeed } from "../torch/index.js";
@@ -109,26 +108,18 @@ export async function loadGenerator({ model: name, adapter }: GeneratorSource): 
   const model = await loadCausalLM(folder);
   try {
     if (adapter !== undefined) await loadAdapter(model, await resolveModel(adapter));
-    const stops = new Set([...model.config.eosTokenIds, ...(await generationStops(folder))]);
-    if (tokenizer.eosTokenId !== undefined) stops.add(tokenizer.eosTokenId);
-    return new TextGenerator(model, tokenizer, stops);
+    return await generatorFor(model, folder, tokenizer);
   } catch (error) {
     model.dispose();
     throw error;
   }
 }
 
-/** eos_token_id of generation_config.json, where there is one. */
-async function generationStops(folder: string): Promise<number[]> {
-  try {
-    const { eos_token_id: ids } = JSON.parse(await readFile(join(folder, "generation_config.json"), "utf8"));
-    return [ids].flat().filter((id) => Number.isInteger(id));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
-    throw new UserError(
-      `model: ${join(folder, "generation_config.json")} is not valid JSON: ${(error as Error).message}`,
-    );
-  }
+/** Generation with a model that is in memory; `folder` is the one of its base model. */
+export async function generatorFor(model: CausalLM, folder: string, tokenizer: Tokenizer): Promise<TextGenerator> {
+  const stops = new Set([...model.config.eosTokenIds, ...(await generationStops(folder))]);
+  if (tokenizer.eosTokenId !== undefined) stops.add(tokenizer.eosTokenId);
+  return new TextGenerator(model, tokenizer, stops);
 }
 
 export type GenerateOptions = GeneratorSource &

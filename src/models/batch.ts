@@ -1,42 +1,60 @@
 /** Examples laid end to end: what a forward pass gets. */
-import { ops, type Tensor } from "../torch/index.js";
-import type { DropoutSource } from "./linear.js";
-
 /** One tokenised example; labels are -100 where nothing is to be learned, and not shifted. */
 export interface Sequence {
   inputIds: Int32Array;
   labels: Int32Array;
+  /** Of a packed row: the tokens of each example in it, in order. Absent: the row is one example. */
+  lengths?: readonly number[];
+  /** Where its examples stand, for messages: `file:line`. */
+  sources?: readonly string[];
 }
 
-/** N tokens of several sequences, without padding. */
+/** How Python would lay out a batch: it computes padding, we only draw random numbers in that shape. */
+export interface Layout {
+  /** All rows joined into one. */
+  paddingFree: boolean;
+  /** Rows are padded to a multiple of this length; null: to the longest. */
+  padToMultipleOf: number | null;
+}
+
+/** N tokens of several examples, without padding. */
 export interface Batch {
   inputIds: Int32Array; // [N]
-  positions: Int32Array; // [N], from 0 in each sequence
+  positions: Int32Array; // [N], from 0 in each example
+  /** Tokens of each example: none sees another, not even in a packed row. */
   lengths: number[];
   longest: number;
+  /** The batch that Python would compute: tokens of each row, and the width that all are padded to. */
+  padded: { rows: number[]; width: number };
   /** Rows among the N whose next token is a label, and those labels. */
   targetRows: Int32Array; // [L]
   targets: Int32Array; // [L]
 }
 
-/** Lays the examples end to end. A token's target is the label of the token after it; the last of each has none. */
-export function collate(examples: readonly Sequence[]): Batch {
-  const lengths = examples.map(({ inputIds }) => inputIds.length);
+const PLAIN: Layout = { paddingFree: false, padToMultipleOf: null };
+
+/** Lays the rows end to end. A token's target is the label of the token after it; the last of each example has none. */
+export function collate(rows: readonly Sequence[], layout: Layout = PLAIN): Batch {
+  const lengths = rows.flatMap(({ inputIds, lengths }) => lengths ?? [inputIds.length]);
   const total = lengths.reduce((sum, length) => sum + length, 0);
   const inputIds = new Int32Array(total);
   const positions = new Int32Array(total);
   const targetRows: number[] = [];
   const targets: number[] = [];
   let start = 0;
-  for (const { inputIds: ids, labels } of examples) {
+  for (const { inputIds: ids, labels, lengths = [ids.length] } of rows) {
     inputIds.set(ids, start);
-    for (let i = 0; i < ids.length; i++) {
-      positions[start + i] = i;
-      const label = i + 1 < ids.length ? labels[i + 1]! : -100;
-      if (label !== -100) {
-        targetRows.push(start + i);
-        targets.push(label);
+    let first = 0;
+    for (const length of lengths) {
+      for (let i = 0; i < length; i++) {
+        positions[start + first + i] = i;
+        const label = i + 1 < length ? labels[first + i + 1]! : -100;
+        if (label !== -100) {
+          targetRows.push(start + first + i);
+          targets.push(label);
+        }
       }
+      first += length;
     }
     start += ids.length;
   }
@@ -45,27 +63,13 @@ export function collate(examples: readonly Sequence[]): Batch {
     positions,
     lengths,
     longest: Math.max(0, ...lengths),
+    padded: pad(layout.paddingFree ? [total] : rows.map(({ inputIds }) => inputIds.length), layout),
     targetRows: Int32Array.from(targetRows),
     targets: Int32Array.from(targets),
   };
 }
 
-/**
- * Dropout masks as Python draws them: over the batch padded to its longest sequence, [B, T, width], of which the rows
- * of real tokens are taken. So the same seed drops the same activations.
- */
-export function paddedDropout(batch: Batch): DropoutSource {
-  const { lengths, longest } = batch;
-  const padded = lengths.some((length) => length !== longest);
-  let rows: Tensor | undefined;
-  return {
-    mask(p: number, width: number): Tensor {
-      const mask = ops.empty([lengths.length * longest, width]);
-      ops.bernoulli_(mask, 1 - p);
-      const scaled = ops.mulScalar(mask, 1 / (1 - p));
-      if (!padded) return scaled;
-      rows ??= ops.int64(lengths.flatMap((length, row) => Array.from({ length }, (_, i) => row * longest + i)));
-      return ops.indexSelect(scaled, 0, rows);
-    },
-  };
+function pad(rows: number[], { padToMultipleOf: multiple }: Layout): Batch["padded"] {
+  const width = Math.max(0, ...rows);
+  return { rows, width: multiple === null ? width : Math.ceil(width / multiple) * multiple };
 }

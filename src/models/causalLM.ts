@@ -1,10 +1,12 @@
 /** A causal language model: a decoder, its parameters by Hugging Face's names, and its loss. */
 import { backward, gradOf, noGrad, ops, scope, setRequiresGrad, type Tensor } from "../torch/index.js";
-import { type Batch, paddedDropout } from "./batch.js";
+import type { Batch } from "./batch.js";
 import type { ModelConfig } from "./config.js";
 import type { Decoder } from "./decoder.js";
 import type { Linear } from "./linear.js";
 import { PackedAttention } from "./packedAttention.js";
+import { PaddedRandom } from "./paddedRandom.js";
+import { joinScores, type ScoreOptions, scoreTokens, type TokenScores } from "./scores.js";
 
 /** Elements of one block of logits: 64 MiB in float32. */
 const LOGIT_BLOCK = 1 << 24;
@@ -14,6 +16,16 @@ export interface Parameter {
   tensor: Tensor;
   shape: number[];
 }
+
+/** What is trained for: cross entropy, and what helps it to generalise. */
+export interface Objective {
+  /** Share of each target that is spread evenly over the vocabulary. */
+  labelSmoothing: number;
+  /** Strength of NEFTune's noise on the embeddings; null: none. */
+  neftuneAlpha: number | null;
+}
+
+const CROSS_ENTROPY: Objective = { labelSmoothing: 0, neftuneAlpha: null };
 
 export class CausalLM {
   readonly config: ModelConfig;
@@ -32,7 +44,7 @@ export class CausalLM {
 
   /** Logits of every token, [N, V], float32. */
   logits(batch: Batch): Tensor {
-    return scope(() => this.decoder.logits(this.decoder.headInput(this.#hidden(batch, false))));
+    return scope(() => this.decoder.logits(this.decoder.headInput(this.#hidden(batch))));
   }
 
   /**
@@ -42,57 +54,63 @@ export class CausalLM {
    * @param items labelled tokens of the whole optimizer step
    * @param bodyTrains whether any trained weight lies before the head
    */
-  lossAndGradients(batch: Batch, items: number, bodyTrains: boolean): Tensor {
+  lossAndGradients(batch: Batch, items: number, bodyTrains: boolean, objective = CROSS_ENTROPY): Tensor {
     return scope(() => {
-      const rows = ops.indexSelect(this.#hidden(batch, true), 0, ops.int64(batch.targetRows)); // [L, H]
+      const rows = ops.indexSelect(this.#hidden(batch, objective), 0, ops.int64(batch.targetRows)); // [L, H]
       const output = this.decoder.headInput(rows);
       const input = ops.detach(output);
       if (bodyTrains) setRequiresGrad(input, true);
-      const loss = this.#blocks(input, batch, (blockLoss) => {
-        const scaled = ops.mulScalar(blockLoss, 1 / items);
-        backward(scaled);
-        return ops.detach(scaled);
+      const losses = this.#blocks(input, batch, (logits, targets) => {
+        const loss = ops.mulScalar(ops.crossEntropySum(logits, targets, objective.labelSmoothing), 1 / items);
+        backward(loss);
+        return ops.detach(loss);
       });
       if (bodyTrains) backward(output, gradOf(input));
-      return loss;
+      return losses.length === 1 ? losses[0]! : ops.sum(ops.stack(losses));
     });
   }
 
-  /** Σ cross entropy over the batch's labelled tokens, without gradients. */
-  loss(batch: Batch): Tensor {
+  /** Scores of the batch's labelled tokens, without gradients; there must be one. Logits exist a block at a time. */
+  score(batch: Batch, options: ScoreOptions): TokenScores {
     return noGrad(() =>
       scope(() => {
-        const rows = ops.indexSelect(this.#hidden(batch, false), 0, ops.int64(batch.targetRows));
-        return this.#blocks(this.decoder.headInput(rows), batch, (blockLoss) => blockLoss);
+        const rows = ops.indexSelect(this.#hidden(batch), 0, ops.int64(batch.targetRows)); // [L, H]
+        return joinScores(
+          this.#blocks(this.decoder.headInput(rows), batch, (logits, targets) => scoreTokens(logits, targets, options)),
+        );
       }),
     );
   }
 
-  #hidden(batch: Batch, training: boolean): Tensor {
+  /** With an objective: in training. */
+  #hidden(batch: Batch, objective?: Objective): Tensor {
+    const random = objective && new PaddedRandom(batch);
+    const alpha = objective?.neftuneAlpha ?? null;
     return this.decoder.hidden({
       ids: batch.inputIds,
       positions: batch.positions,
       longest: batch.longest,
       attention: new PackedAttention(batch.lengths),
-      dropout: training ? paddedDropout(batch) : undefined,
+      noise: random && alpha !== null ? random.noise(alpha, this.config.hiddenSize) : undefined,
+      dropout: random,
     });
   }
 
-  /** Sums a block-wise loss over the rows of the head's input, [L, H]. */
-  #blocks(input: Tensor, batch: Batch, finish: (blockLoss: Tensor) => Tensor): Tensor {
+  /** Goes through the rows of the head's input, [L, H], in blocks of logits. */
+  #blocks<T>(input: Tensor, batch: Batch, body: (logits: Tensor, targets: Tensor) => T): T[] {
     const rows = batch.targets.length;
     const step = Math.max(64, Math.floor(LOGIT_BLOCK / this.config.vocabSize));
-    const losses: Tensor[] = [];
+    const results: T[] = [];
     for (let start = 0; start < rows; start += step) {
       const length = Math.min(step, rows - start);
-      losses.push(
+      results.push(
         scope(() => {
           const logits = this.decoder.logits(length === rows ? input : ops.narrow(input, 0, start, length));
-          return finish(ops.crossEntropySum(logits, ops.int64(batch.targets.slice(start, start + length))));
+          return body(logits, ops.int64(batch.targets.slice(start, start + length)));
         }),
       );
     }
-    return losses.length === 1 ? losses[0]! : ops.sum(ops.stack(losses));
+    return results;
   }
 
   dispose(): void {

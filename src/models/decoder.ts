@@ -31,6 +31,8 @@ export interface DecoderInput {
   longest: number;
   attention: Attention;
   dropout?: DropoutSource;
+  /** Added to the embeddings: [N, H]. */
+  noise?: Tensor;
 }
 
 export class Decoder {
@@ -55,9 +57,10 @@ export class Decoder {
   }
 
   /** The residual stream after the last layer, before the final norm: [N, H], float32. */
-  hidden({ ids, positions, longest, attention, dropout }: DecoderInput): Tensor {
+  hidden({ ids, positions, longest, attention, dropout, noise }: DecoderInput): Tensor {
     const rotation = rotationFor(this.config, positions, longest);
     let x = ops.to(ops.embedding(this.embedding, ops.int64(ids)), "float32"); // [N, H]
+    if (noise) x = ops.add(x, noise);
     this.layers.forEach((layer, index) => {
       x = ops.add(x, this.#attention(layer, index, x, ids.length, rotation, attention, dropout));
       x = ops.add(x, this.#mlp(layer, x, dropout));

@@ -129,8 +129,8 @@ export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
       `adapter: cannot read ${path} (${(error as Error).message}). An adapter folder holds adapter_config.json and adapter_model.safetensors.`,
     );
   }
-  if (raw.peft_type !== "LORA")
-    throw new UserError(`adapter: ${path}: peft_type ${JSON.stringify(raw.peft_type)}; only LORA is supported`);
+  if (raw?.peft_type !== "LORA")
+    throw new UserError(`adapter: ${path}: peft_type ${JSON.stringify(raw?.peft_type)}; only LORA is supported`);
   for (const key of decisive) {
     if (raw[key] !== undefined && raw[key] !== null && raw[key] !== unused[key]) {
       throw new UserError(`adapter: ${path}: ${key} = ${JSON.stringify(raw[key])} is not supported`);

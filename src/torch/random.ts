@@ -24,6 +24,11 @@ export function manualSeed(seed: number): void {
   loadNative().manualSeed(seed, null);
 }
 
+/** Whether only ops that give the same bits every time may run: others then reject the next await. */
+export function setDeterministic(on: boolean): void {
+  loadNative().setDeterministic(on);
+}
+
 /** PyTorch's own state bytes of the default generator. */
 export function rngState(): Promise<Uint8Array> {
   return loadNative().getRngState(null);

@@ -97,7 +97,8 @@ interface EventDetails {
   onOptimizerStep: unknown;
   onStepEnd: unknown;
   onLog: { readonly logs: Readonly<LogEntry> };
-  onPredictionStep: unknown;
+  /** A batch of an evaluation is done, counted from 1. */
+  onPredictionStep: { readonly batch: number; readonly batches: number };
   onEvaluate: { readonly metrics: Readonly<Record<string, number>> };
   onPredict: { readonly metrics: Readonly<Record<string, number>> };
   onSave: { readonly checkpoint: string };
@@ -122,7 +123,23 @@ type Handler<E extends TrainerEvent> = (
  * batch but the last, `onPreOptimizerStep`, `onOptimizerStep`, `onStepEnd`, then `onLog`, `onEvaluate` and `onSave`
  * where `control` asks for them.
  */
-export type TrainerCallback = { [E in TrainerEvent]?: Handler<E> };
+export type TrainerCallback = Handlers & Partial<Stateful>;
+
+type Handlers = { [E in TrainerEvent]?: Handler<E> };
+
+/** What a callback keeps in checkpoints, in the shape of transformers' `stateful_callbacks`; plain JSON. */
+export interface CallbackState {
+  args: Record<string, unknown>;
+  attributes: Record<string, unknown>;
+}
+
+/** A callback whose state is saved with every checkpoint and restored before a resumed run begins. */
+export interface Stateful {
+  /** Its key in `stateful_callbacks`. */
+  readonly stateName: string;
+  saveState(): CallbackState;
+  loadState(state: CallbackState): void;
+}
 
 /** Flags that the handler itself clears before an event, as the Trainer does. */
 const CLEARED: Partial<Record<TrainerEvent, readonly (keyof TrainerControl)[]>> = {
@@ -146,6 +163,23 @@ export class CallbackHandler {
     this.callbacks.push(callback);
   }
 
+  /** The states of those callbacks that have one, by name. */
+  saveStates(): Record<string, CallbackState> {
+    const states: Record<string, CallbackState> = {};
+    for (const callback of this.callbacks) {
+      const state = callback.saveState?.();
+      if (callback.stateName !== undefined && state !== undefined) states[callback.stateName] = state;
+    }
+    return states;
+  }
+
+  loadStates(states: Readonly<Record<string, unknown>>): void {
+    for (const callback of this.callbacks) {
+      const state = callback.stateName === undefined ? undefined : states[callback.stateName];
+      if (state !== undefined) callback.loadState?.(state as CallbackState);
+    }
+  }
+
   /** Tells all callbacks of an event; resolves to the control to go on with. */
   async call<E extends TrainerEvent>(
     event: E,
@@ -156,7 +190,7 @@ export class CallbackHandler {
   ): Promise<TrainerControl> {
     for (const flag of CLEARED[event] ?? []) control[flag] = false;
     let current = control;
-    for (const callback of this.callbacks) {
+    for (const callback of this.callbacks as Handlers[]) {
       const answer = await callback[event]?.(args, state, current, context);
       if (answer) current = answer;
     }
@@ -164,21 +198,25 @@ export class CallbackHandler {
   }
 }
 
-/** The rules of when to log, save and stop; the first callback of every run. */
+/** The rules of when to log, evaluate, save and stop; the first callback of every run. */
 export class DefaultFlowCallback implements TrainerCallback {
   onStepEnd(args: TrainingArguments, state: TrainerState, control: TrainerControl): void {
     const due = (interval: number) => interval > 0 && state.global_step % interval === 0;
     if (args.logging_first_step && state.global_step === 1) control.should_log = true;
     if (args.logging_strategy === "steps" && due(state.logging_steps)) control.should_log = true;
+    const delayed = args.eval_delay > state.global_step;
+    if (args.eval_strategy === "steps" && due(state.eval_steps) && !delayed) control.should_evaluate = true;
     if (args.save_strategy === "steps" && due(state.save_steps)) control.should_save = true;
     if (state.global_step >= state.max_steps) {
       control.should_training_stop = true;
+      if (args.eval_strategy === "steps" && !delayed) control.should_evaluate = true;
       if (args.save_strategy === "steps") control.should_save = true;
     }
   }
 
-  onEpochEnd(args: TrainingArguments, _state: TrainerState, control: TrainerControl): void {
+  onEpochEnd(args: TrainingArguments, state: TrainerState, control: TrainerControl): void {
     if (args.logging_strategy === "epoch") control.should_log = true;
+    if (args.eval_strategy === "epoch" && args.eval_delay <= state.epoch) control.should_evaluate = true;
     if (args.save_strategy === "epoch") control.should_save = true;
   }
 }

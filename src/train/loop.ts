@@ -6,6 +6,7 @@ import type { Optimizer } from "../optim/optimizer.js";
 import { createScheduler, type Scheduler } from "../optim/schedulers.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import { writeModelFiles, writeResult } from "./artifacts.js";
+import { findBestCheckpoint, metricKey, metricOf, noteBest, noteBestCheckpoint } from "./bestModel.js";
 import {
   type CallbackHandler,
   newTrainerControl,
@@ -14,13 +15,25 @@ import {
   type TrainerEvent,
   type TrainerState,
 } from "./callbacks.js";
-import { rotate, writeCheckpoint } from "./checkpoint/folders.js";
-import { writeSynced } from "./checkpoint/manifest.js";
-import { type Progress, stateJson, TRAINER_STATE, writeResumable } from "./checkpoint/resumable.js";
+import { keepOnly, rotate, writeCheckpoint } from "./checkpoint/folders.js";
+import { damage, writeSynced } from "./checkpoint/manifest.js";
+import {
+  type Progress,
+  restore,
+  restoreWeights,
+  stateJson,
+  TRAINER_STATE,
+  writeResumable,
+} from "./checkpoint/resumable.js";
+import type { Evaluator } from "./evaluator.js";
+import type { RunControl } from "./handle/control.js";
+import { checkAdapterGradients, tells } from "./health/adapterGradients.js";
+import type { HealthWatch } from "./health/watch.js";
+import { lengthGroupedEpoch } from "./lengthGrouped.js";
 import { type Plan, windowOf } from "./plan.js";
 import type { PreparedRun } from "./prepare.js";
 import { drawLoaderSeed, epochOrder } from "./sampler.js";
-import { accumulate, update } from "./step.js";
+import { accumulate, dropGradients, type StepResult, update } from "./step.js";
 
 export interface TrainOutput {
   global_step: number;
@@ -35,6 +48,12 @@ export interface TrainOutput {
 export interface LoopOptions {
   callbacks: CallbackHandler;
   stopRequested: () => boolean;
+  /** What is asked of the run from outside. */
+  control: RunControl;
+  health: HealthWatch;
+  /** Absent without an eval_dataset. */
+  evaluator?: Evaluator;
+  log: (line: string) => void;
 }
 
 export class Loop {
@@ -46,12 +65,23 @@ export class Loop {
   readonly #options: LoopOptions;
   #state: TrainerState;
   #control: TrainerControl = newTrainerControl();
-  #progress: Progress = { lossSum: 0, lossSinceLog: 0, lastLoggedStep: 0, tokens: 0, seconds: 0 };
+  #progress: Progress = {
+    lossSum: 0,
+    lossSinceLog: 0,
+    lastLoggedStep: 0,
+    tokens: 0,
+    seconds: 0,
+    skipped: 0,
+    skippedSinceLog: 0,
+    epochsEnded: 0,
+    evaluationPending: false,
+  };
   #last = { loss: Number.NaN, gradNorm: Number.NaN, learningRate: Number.NaN };
   #startedAt = 0;
   #tokensAtStart = 0;
   #savedStep = -1;
   #savedPath: string | undefined;
+  #adapterChecked = false;
 
   constructor(run: PreparedRun, plan: Plan, args: TrainingArguments, optimizer: Optimizer, options: LoopOptions) {
     this.#run = run;
@@ -67,24 +97,34 @@ export class Loop {
     });
   }
 
-  continueFrom({ state, progress }: { state: TrainerState; progress: Progress }): void {
+  /** As if the run had never stopped at the checkpoint of that path. */
+  continueFrom({ state, progress }: { state: TrainerState; progress: Progress }, path: string): void {
     this.#state = state;
     this.#progress = progress;
+    this.#options.callbacks.loadStates(state.stateful_callbacks);
+    if (progress.schedule) this.#scheduler.metric?.restore(progress.schedule);
     this.#savedStep = state.global_step;
+    this.#savedPath = path;
+  }
+
+  /** Before `continueFrom`: the Trainer tells of its making first. */
+  initEnd(): Promise<void> {
+    return this.#tell("onInitEnd");
   }
 
   async run(): Promise<TrainOutput> {
     this.#startedAt = performance.now();
     this.#tokensAtStart = this.#progress.tokens;
-    await this.#tell("onInitEnd");
     await this.#tell("onTrainBegin");
     const { stepsPerEpoch } = this.#plan;
     const firstEpoch = Math.floor(this.#state.global_step / stepsPerEpoch);
-    let interrupted = false;
-    for (let epoch = firstEpoch; epoch < this.#plan.epochs && !this.#control.should_training_stop; epoch++) {
+    let interrupted = await this.#beforeEpochs();
+    // Early stopping ends a resumed run at once, when it had ended the run before.
+    const over = this.#state.global_step > 0 && this.#control.should_training_stop;
+    for (let epoch = firstEpoch; epoch < this.#plan.epochs && !interrupted && !over; epoch++) {
       if (this.#state.global_step >= this.#plan.maxSteps) break;
       interrupted = await this.#epoch(epoch, epoch === firstEpoch ? this.#state.global_step % stepsPerEpoch : 0);
-      if (interrupted) break;
+      if (interrupted || this.#control.should_training_stop) break;
     }
     if (interrupted) {
       if (this.#savedStep !== this.#state.global_step) await this.#save();
@@ -94,33 +134,79 @@ export class Loop {
     return this.#finish();
   }
 
+  /** The first evaluation, and after a resume what the run had still to do at its last update; true when asked to stop. */
+  async #beforeEpochs(): Promise<boolean> {
+    const { global_step: step, log_history } = this.#state;
+    if (step === 0) {
+      if (this.#args.eval_on_start && log_history.length === 0) await this.#evaluate({ onStart: true });
+      return this.#progress.evaluationPending;
+    }
+    this.#state.best_model_checkpoint = await findBestCheckpoint(this.#state, this.#args.output_dir);
+    if (this.#progress.evaluationPending) {
+      this.#control.should_evaluate = true;
+      await this.#logAndSave();
+    }
+    const { stepsPerEpoch, maxSteps } = this.#plan;
+    const epoch = Math.ceil(step / stepsPerEpoch);
+    const complete = step % stepsPerEpoch === 0 || step >= maxSteps || this.#control.should_training_stop;
+    if (complete && this.#progress.epochsEnded < epoch && !this.#progress.evaluationPending)
+      await this.#endEpoch(epoch);
+    return this.#progress.evaluationPending;
+  }
+
+  /** @param epoch how many are over now */
+  async #endEpoch(epoch: number): Promise<void> {
+    await this.#tell("onEpochEnd");
+    this.#progress.epochsEnded = epoch;
+    await this.#logAndSave();
+  }
+
   /** Trains one epoch from its update `firstStep` on; true when the run was asked to stop. */
   async #epoch(epoch: number, firstStep: number): Promise<boolean> {
     const { gradient_accumulation_steps: accumulation } = this.#args;
-    if (firstStep === 0) {
-      await this.#tell("onEpochBegin");
-      drawLoaderSeed(); // a run resumed inside an epoch has this draw in its generator's state
-    }
-    const order = await epochOrder(this.#plan.examples, epoch, this.#args);
+    await this.#tell("onEpochBegin");
+    if (firstStep === 0) drawLoaderSeed(); // a run resumed inside an epoch has this draw in its generator's state
+    const order = await this.#order(epoch, firstStep > 0);
     let interrupted = false;
     for (let step = firstStep; step < this.#plan.stepsPerEpoch; step++) {
       const [first, end] = windowOf(this.#plan, step, accumulation);
       await this.#tell("onStepBegin");
-      await this.#update(order, first, end);
+      if (!(await this.#update(order, first, end))) break;
       this.#state.epoch = epoch + end / this.#plan.batchesPerEpoch;
       await this.#tell("onStepEnd");
       await this.#logAndSave();
+      await this.#attend();
       interrupted = this.#options.stopRequested();
       if (interrupted || this.#control.should_epoch_stop || this.#control.should_training_stop) break;
     }
     // A stop in the middle is no epoch's end; at the end of the run or the epoch it is.
-    if (interrupted && this.#state.global_step < this.#plan.maxSteps) return true;
-    await this.#tell("onEpochEnd");
-    await this.#logAndSave();
-    return false;
+    const { evaluationPending } = this.#progress;
+    if (interrupted && (this.#state.global_step < this.#plan.maxSteps || evaluationPending)) return true;
+    await this.#endEpoch(epoch + 1);
+    return this.#progress.evaluationPending;
   }
 
-  async #update(order: Int32Array, first: number, end: number): Promise<void> {
+  /** Row numbers of an epoch. Grouping by length draws from the default generator, so a resumed epoch needs its state. */
+  async #order(epoch: number, resumed: boolean): Promise<Int32Array> {
+    const args = this.#args;
+    if (args.train_sampling_strategy !== "group_by_length") return epochOrder(this.#plan.examples, epoch, args);
+    const lengths = this.#run.examples.map(({ inputIds }) => inputIds.length);
+    const before = resumed ? Buffer.from(this.#progress.epochRandom!, "base64") : undefined;
+    const { order, state } = await lengthGroupedEpoch(lengths, this.#plan.effectiveBatch, before);
+    this.#progress.epochRandom = Buffer.from(state).toString("base64");
+    return order;
+  }
+
+  /** Between two updates: what was asked from outside, a checkpoint or a pause; a pause is no time of training. */
+  async #attend(): Promise<void> {
+    this.#startedAt += await this.#options.control.between(this.#state.global_step, async () => {
+      if (this.#savedStep !== this.#state.global_step) await this.#save();
+      return this.#savedPath!;
+    });
+  }
+
+  /** One update; false when a callback stopped it half-way, at `onSubstepEnd`: its gradients are dropped. */
+  async #update(order: Int32Array, first: number, end: number): Promise<boolean> {
     const args = this.#args;
     const run = this.#run;
     const size = args.per_device_train_batch_size;
@@ -128,11 +214,18 @@ export class Loop {
     for (let batch = first; batch < end; batch++) {
       window.push(Array.from(order.subarray(batch * size, (batch + 1) * size), (row) => run.examples[row]!));
     }
-    const learningRate = args.learning_rate * this.#scheduler.lrFactor(this.#state.global_step);
+    const learningRate = this.#scheduler.learningRate(this.#state.global_step);
     const result = await accumulate(run, window, async (last) => {
-      if (!last) await this.#tell("onSubstepEnd");
+      if (last) return this.#checkAdapter(window.flat());
+      await this.#tell("onSubstepEnd");
+      return !this.#control.should_epoch_stop && !this.#control.should_training_stop;
     });
-    this.#checkFinite(result, learningRate, order.subarray(first * size, end * size));
+    if (!result) return false;
+    if (!Number.isFinite(result.loss) || !Number.isFinite(result.gradNorm)) {
+      await this.#leaveOut(result, learningRate, order.slice(first * size, end * size));
+      return true;
+    }
+    this.#options.health.good();
     await this.#tell("onPreOptimizerStep");
     update(run.parameters, this.#optimizer, {
       gradNorm: result.gradNorm,
@@ -144,48 +237,111 @@ export class Loop {
     this.#progress.lossSum += result.loss;
     this.#progress.lossSinceLog += result.loss;
     this.#progress.tokens += result.tokens;
-    this.#state.total_flos += this.#flops(window);
+    this.#state.total_flos += this.#flops(result.paddedTokens);
+    const counted = args.include_num_input_tokens_seen;
+    if (counted !== "no") {
+      this.#state.num_input_tokens_seen += counted === "non_padding" ? result.tokens : result.paddedTokens;
+    }
     this.#last = { loss: result.loss, gradNorm: result.gradNorm, learningRate };
+    return true;
   }
 
-  /** A non-finite update would make every weight NaN: it is not made. */
-  #checkFinite({ loss, gradNorm }: { loss: number; gradNorm: number }, learningRate: number, rows: Int32Array): void {
-    if (Number.isFinite(loss) && Number.isFinite(gradNorm)) return;
-    throw new UserError(
-      `Training stopped before update ${this.#state.global_step + 1}: the loss is ${loss}, the gradient norm ${gradNorm}, at learning rate ${learningRate} (examples ${[...rows].join(", ")} of the dataset). The weights of the last checkpoint are good; resume from it with a lower learning_rate, more warmup_steps or a lower max_grad_norm.`,
-    );
+  /** Once, after the first backward pass that can tell. */
+  async #checkAdapter(rows: readonly Sequence[]): Promise<boolean> {
+    if (!this.#adapterChecked && tells(rows)) {
+      await checkAdapterGradients(this.#run.parameters);
+      this.#adapterChecked = true;
+    }
+    return true;
+  }
+
+  /**
+   * An update that would make every weight NaN is not made. Its data counts as used and the schedule moves on, so that
+   * the place in the data stays a matter of `global_step` alone, also when the weights go back to a checkpoint.
+   */
+  async #leaveOut({ loss, gradNorm }: StepResult, learningRate: number, rows: Int32Array): Promise<void> {
+    const run = this.#run;
+    const suspect = {
+      step: this.#state.global_step + 1,
+      epoch: this.#state.epoch,
+      loss,
+      gradNorm,
+      learningRate,
+      examples: [...rows],
+      sources: [...new Set([...rows].flatMap((row) => run.examples[row]!.sources ?? []))],
+    };
+    const action = await this.#options.health.bad(suspect, this.#savedPath !== undefined);
+    dropGradients(run.parameters);
+    if (action === "rollback") {
+      const reason = await damage(this.#savedPath!);
+      if (reason) throw new UserError(`health.non_finite: rollback: ${this.#savedPath} is damaged: ${reason}.`);
+      await restore(this.#savedPath!, run.lora ? "adapter_model" : "model", run.parameters, this.#optimizer);
+    }
+    this.#last.learningRate = learningRate;
+    this.#state.global_step++;
+    this.#progress.skipped++;
+    this.#progress.skippedSinceLog++;
   }
 
   /** The Trainer's estimate: 6 × padded tokens × parameters outside the embeddings. */
-  #flops(window: readonly (readonly Sequence[])[]): number {
+  #flops(paddedTokens: number): number {
     const { vocabSize, hiddenSize } = this.#run.model.config;
-    const weights = this.#run.totalParameters - vocabSize * hiddenSize;
-    const padded = window.reduce(
-      (sum, batch) => sum + batch.length * Math.max(...batch.map(({ inputIds }) => inputIds.length)),
-      0,
-    );
-    return 6 * padded * weights;
+    return 6 * paddedTokens * (this.#run.totalParameters - vocabSize * hiddenSize);
   }
 
   async #logAndSave(): Promise<void> {
     if (this.#control.should_log && this.#state.global_step > this.#progress.lastLoggedStep) await this.#logLoss();
+    if (this.#control.should_evaluate) await this.#evaluate();
     if (this.#control.should_save) {
       if (this.#savedStep !== this.#state.global_step) await this.#save();
       this.#control.should_save = false;
     }
   }
 
+  /** Measures the model, and lets what follows a metric take it up. */
+  async #evaluate({ onStart = false } = {}): Promise<void> {
+    const { evaluator, stopRequested } = this.#options;
+    if (!evaluator) throw new UserError("A callback asked for an evaluation, but there is no eval_dataset: set one.");
+    const onBatch = (batch: number, batches: number) => this.#tell("onPredictionStep", { batch, batches });
+    const measured = await evaluator.evaluate(onBatch, stopRequested);
+    this.#progress.evaluationPending = measured === undefined;
+    if (!measured) return;
+    const metrics = { ...measured, eval_num_tokens: this.#progress.tokens };
+    await this.#record(metrics);
+    await this.#tell("onEvaluate", { metrics: { ...metrics, epoch: this.#state.epoch } });
+    this.#savedStep = -1; // a checkpoint of this update would not know of it
+    const metric = onStart ? undefined : metricOf(metrics, this.#args);
+    if (metric === undefined) return;
+    this.#scheduler.metric?.observe(metric);
+    const best = noteBest(this.#state, metric, this.#args);
+    if (this.#args.save_strategy === "best") this.#control.should_save = best;
+  }
+
   async #logLoss(): Promise<void> {
     const { gradNorm, learningRate } = this.#last;
     const progress = this.#progress;
-    const steps = this.#state.global_step - progress.lastLoggedStep;
-    await this.#record({ loss: progress.lossSinceLog / steps, grad_norm: gradNorm, learning_rate: learningRate });
+    const { skippedSinceLog: skipped } = progress;
+    const made = this.#state.global_step - progress.lastLoggedStep - skipped;
+    const entry: Record<string, number> = {};
+    if (made > 0) Object.assign(entry, { loss: progress.lossSinceLog / made, grad_norm: gradNorm });
+    entry.learning_rate = learningRate;
+    if (skipped > 0) entry.skipped_updates = skipped;
+    await this.#record(entry, this.#tokenSpeed());
     progress.lossSinceLog = 0;
+    progress.skippedSinceLog = 0;
     progress.lastLoggedStep = this.#state.global_step;
   }
 
-  async #record(entry: Record<string, number>): Promise<void> {
-    const logs = { ...entry, epoch: this.#state.epoch };
+  /** What `include_num_input_tokens_seen` also adds to each log entry of training. */
+  #tokenSpeed(): Record<string, number> {
+    const seconds = this.#seconds();
+    return { train_runtime: seconds, train_tokens_per_second: this.#state.num_input_tokens_seen / seconds };
+  }
+
+  async #record(entry: Record<string, number>, speed: Record<string, number> = {}): Promise<void> {
+    const { epoch, num_input_tokens_seen } = this.#state;
+    const logs: Record<string, number> = { ...entry, epoch };
+    if (this.#args.include_num_input_tokens_seen !== "no") Object.assign(logs, { num_input_tokens_seen, ...speed });
     this.#state.log_history.push({ ...logs, step: this.#state.global_step });
     await this.#tell("onLog", { logs });
   }
@@ -193,6 +349,9 @@ export class Loop {
   async #save(): Promise<void> {
     const args = this.#args;
     const step = this.#state.global_step;
+    await noteBestCheckpoint(this.#state, args.output_dir, step);
+    this.#state.stateful_callbacks = this.#options.callbacks.saveStates();
+    this.#progress.schedule = this.#scheduler.metric?.state();
     const path = await writeCheckpoint(args.output_dir, step, async (folder) => {
       await writeModelFiles(folder, this.#run);
       if (args.save_only_model) return writeSynced(join(folder, TRAINER_STATE), stateJson(this.#state));
@@ -209,38 +368,63 @@ export class Loop {
     });
     this.#savedStep = step;
     this.#savedPath = path;
-    await rotate(args.output_dir, args.save_total_limit);
+    await rotate(args.output_dir, args.save_total_limit, this.#state.best_model_checkpoint);
     await this.#tell("onSave", { checkpoint: path });
   }
 
   async #finish(): Promise<TrainOutput> {
     const seconds = this.#seconds();
     const { global_step: steps } = this.#state;
-    const epochs = this.#args.max_steps > 0 ? undefined : this.#args.num_train_epochs;
+    const whole = this.#args.max_steps <= 0 && steps >= this.#plan.maxSteps;
+    const epochs = whole ? this.#args.num_train_epochs : undefined;
     const samples = epochs === undefined ? steps * this.#plan.effectiveBatch : Math.round(this.#plan.examples * epochs);
-    const metrics = {
+    const metrics: Record<string, number> = {
       train_runtime: seconds,
       train_samples_per_second: samples / seconds,
       train_steps_per_second: steps / seconds,
       train_tokens_per_second: this.#progress.tokens / seconds,
       total_flos: this.#state.total_flos,
-      train_loss: this.#progress.lossSum / steps,
     };
+    if (steps > this.#progress.skipped) metrics.train_loss = this.#meanLoss();
     await this.#record(metrics);
+    await this.#loadBest();
     await writeResult(this.#args.output_dir, this.#run, this.#state);
+    const { best_model_checkpoint: best } = this.#state;
+    if (best !== null && this.#args.save_total_limit === 1) await keepOnly(this.#args.output_dir, best);
     await this.#tell("onTrainEnd");
     return this.#output(metrics, false);
+  }
+
+  /** Where it is asked for: the weights of the best checkpoint become the result. */
+  async #loadBest(): Promise<void> {
+    if (!this.#args.load_best_model_at_end) return;
+    const { best_model_checkpoint: best, best_metric, best_global_step } = this.#state;
+    const reason = best === null ? "no checkpoint was saved at an evaluation" : await damage(best);
+    if (best === null || reason) {
+      const problem = best === null ? reason : `${best} is damaged: ${reason}`;
+      this.#options.log(`load_best_model_at_end: ${problem}. The result has the weights of the last update.`);
+      return;
+    }
+    await restoreWeights(best, this.#run.lora ? "adapter_model" : "model", this.#run.parameters);
+    this.#options.log(
+      `Best: ${metricKey(this.#args)} ${best_metric} at update ${best_global_step}; the result has the weights of ${best}`,
+    );
   }
 
   #output(metrics: Record<string, number>, interrupted: boolean): TrainOutput {
     const steps = this.#state.global_step;
     return {
       global_step: steps,
-      training_loss: this.#progress.lossSum / steps,
+      training_loss: this.#meanLoss(),
       metrics,
       interrupted,
       checkpoint: this.#savedPath,
     };
+  }
+
+  /** Of all updates that were made; NaN when there was none. */
+  #meanLoss(): number {
+    return this.#progress.lossSum / (this.#state.global_step - this.#progress.skipped);
   }
 
   /** Seconds of training, with those before a resume. */

@@ -1,29 +1,38 @@
 /** From a config to everything a run needs in memory: examples, model, adapter, what is trained. */
 import { createHash } from "node:crypto";
 import type { DatasetSpec } from "../data/config.js";
-import { loadRows } from "../data/read.js";
-import { type TokenizeReport, tokenizeDataset } from "../data/tokenize.js";
-import { Tokenizer } from "../data/tokenizer.js";
+import type { Row } from "../data/read.js";
+import type { TokenizedDataset } from "../data/tokenize.js";
+import type { Tokenizer } from "../data/tokenizer.js";
 import { UserError } from "../errors.js";
-import { resolveDataset, resolveModel } from "../hub/index.js";
-import type { Sequence } from "../models/batch.js";
-import type { CausalLM } from "../models/causalLM.js";
-import { readModelConfig } from "../models/config.js";
+import { resolveModel } from "../hub/index.js";
+import type { Layout, Sequence } from "../models/batch.js";
+import type { CausalLM, Objective } from "../models/causalLM.js";
+import { type ModelConfig, readModelConfig } from "../models/config.js";
+import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
 import { type Precision, precisionFor } from "../models/precision.js";
 import type { TrainedParameter } from "../optim/optimizer.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
 import { addLora } from "../peft/lora.js";
-import { manualSeed, setRequiresGrad } from "../torch/index.js";
+import { manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import type { RunIdentity } from "./checkpoint/resumable.js";
+import { evaluates, loadEvaluation } from "./evaluationData.js";
+import { describeReport, type ExampleReport, type LoadedExamples, loadExamples } from "./examples.js";
+import { checkExamples } from "./health/checkExamples.js";
+import { type HealthConfigInput, healthConfig } from "./health/config.js";
 
 export interface RunSpec {
   model: string;
   adapter?: string;
   dataset: DatasetSpec;
   lora?: LoraConfigInput;
+  /** What to do about numbers and data that would spoil the run. */
+  health?: HealthConfigInput;
+  /** What to measure the model on during the run. */
+  eval_dataset?: DatasetSpec;
 }
 
 export interface PreparedRun {
@@ -33,7 +42,11 @@ export interface PreparedRun {
   model: CausalLM;
   precision: Precision;
   examples: Sequence[];
-  report: TokenizeReport;
+  report: ExampleReport;
+  /** The examples to measure on; absent when nothing is evaluated. */
+  evaluation?: LoadedExamples;
+  layout: Layout;
+  objective: Objective;
   /** Absent: all weights are trained. */
   lora?: { config: LoraConfig; paths: string[] };
   parameters: TrainedParameter[];
@@ -61,24 +74,21 @@ export async function prepareRun(
   }
   const modelFolder = await resolveModel(spec.model);
   const config = await readModelConfig(modelFolder);
-  const tokenizer = await Tokenizer.load(modelFolder);
-  const rows = await loadRows(spec.dataset, {
-    resolveDatasetPath: resolveDataset,
-    dataset_text_field: args.dataset_text_field,
-    signal,
-  });
-  const { examples, report } = await tokenizeDataset(rows, tokenizer, {
-    max_length: args.max_length,
-    truncation_mode: args.truncation_mode,
-    completion_only_loss: args.completion_only_loss,
-    assistant_only_loss: args.assistant_only_loss,
-    dataset_text_field: args.dataset_text_field,
-    eos_token: args.eos_token,
-    max_positions: config.maxPositions,
-    signal,
-  });
-  checkVocabulary(examples, config.vocabSize, modelFolder);
+  const { maxPositions, vocabSize } = config;
+  const source = { modelFolder, maxPositions, vocabSize };
+  const health = healthConfig(spec.health, args);
+  const inspect = async (rows: readonly Row[], { examples, report }: TokenizedDataset, tokenizer: Tokenizer) => {
+    const { stops, text } = await stopTokens(tokenizer, config, modelFolder, args);
+    for (const note of checkExamples({ rows, examples, report, stops, stopText: text }, health)) log(note);
+  };
+  const { examples, report } = await loadExamples(spec.dataset, source, args, args.packing, signal, inspect);
+  signal?.throwIfAborted();
+  const evaluation =
+    spec.eval_dataset !== undefined && evaluates(args)
+      ? await loadEvaluation(spec.eval_dataset, source, args, signal)
+      : undefined;
 
+  setDeterministic(args.full_determinism);
   const adapted = spec.lora !== undefined || spec.adapter !== undefined;
   const precision = precisionFor(args.bf16);
   const model = await loadCausalLM(modelFolder, { precision, trained: !adapted });
@@ -97,6 +107,7 @@ export async function prepareRun(
   const base = [...model.parameters.values()].reduce((sum, { shape }) => sum + count(shape), 0);
   const trained = parameters.reduce((sum, { shape }) => sum + count(shape), 0);
   for (const line of describeReport(report)) log(line);
+  for (const line of evaluation ? describeReport(evaluation.report) : []) log(`eval_dataset: ${line}`);
   return {
     modelName: spec.model,
     modelFolder,
@@ -104,12 +115,31 @@ export async function prepareRun(
     precision,
     examples,
     report,
+    evaluation,
+    layout: {
+      // as TRL does: `wrapped` rows are padded, those of the other strategies are joined
+      paddingFree: args.padding_free || (args.packing && args.packing_strategy !== "wrapped"),
+      padToMultipleOf: args.pad_to_multiple_of,
+    },
+    objective: { labelSmoothing: args.label_smoothing_factor, neftuneAlpha: args.neftune_noise_alpha },
     lora,
     parameters,
     bodyTrains: lora === undefined || lora.paths.some((path) => path !== "lm_head"),
     totalParameters: lora ? base + trained : base,
-    identity: { dataset: fingerprint(examples), parameters: parameterFingerprint(parameters) },
+    identity: {
+      dataset: fingerprint(examples),
+      parameters: parameterFingerprint(parameters),
+      ...(evaluation ? { evaluation: fingerprint(evaluation.examples) } : {}),
+    },
   };
+}
+
+/** The tokens that end an answer when the trained model generates. */
+async function stopTokens(tokenizer: Tokenizer, config: ModelConfig, modelFolder: string, args: TrainingArguments) {
+  const { eosTokenId, eosToken } = args.eos_token === null ? tokenizer : tokenizer.withEosToken(args.eos_token);
+  const stops = new Set([...config.eosTokenIds, ...(await generationStops(modelFolder))]);
+  if (eosTokenId !== undefined) stops.add(eosTokenId);
+  return { stops, text: eosToken };
 }
 
 async function adapt(model: CausalLM, { lora, adapter }: RunSpec): Promise<PreparedRun["lora"]> {
@@ -138,22 +168,10 @@ function trainedParameters(model: CausalLM, lora: PreparedRun["lora"]): TrainedP
   });
 }
 
-function checkVocabulary(examples: readonly Sequence[], vocabulary: number, folder: string): void {
-  for (const { inputIds } of examples) {
-    for (const id of inputIds) {
-      if (id >= vocabulary) {
-        throw new UserError(
-          `model: ${folder}: its tokenizer gives the id ${id}, but config.json says vocab_size ${vocabulary}. The tokenizer belongs to another model.`,
-        );
-      }
-    }
-  }
-}
-
 function fingerprint(examples: readonly Sequence[]): string {
   const hash = createHash("sha256");
-  for (const { inputIds, labels } of examples) {
-    hash.update(Int32Array.of(inputIds.length));
+  for (const { inputIds, labels, lengths = [inputIds.length] } of examples) {
+    hash.update(Int32Array.of(lengths.length, ...lengths));
     hash.update(inputIds);
     hash.update(labels);
   }
@@ -163,21 +181,4 @@ function fingerprint(examples: readonly Sequence[]): string {
 function parameterFingerprint(parameters: readonly TrainedParameter[]): string {
   const text = parameters.map(({ name, shape }) => `${name} ${shape}`).join("\n");
   return createHash("sha256").update(text).digest("hex");
-}
-
-/** What happened to the rows that a user would want to know. */
-function describeReport(report: TokenizeReport): string[] {
-  const lines: string[] = [];
-  const say = (rows: number, what: string) => {
-    if (rows > 0) lines.push(`${rows} of ${report.rows} rows ${what}`);
-  };
-  say(report.truncated, "are longer than max_length and were cut");
-  say(report.cutToPositions, "are longer than the model's positions and were cut");
-  say(report.droppedFullyMasked, "have no token to learn from and were left out");
-  say(
-    report.promptNotPrefix,
-    "have a prompt whose tokens are not the first tokens of the whole: the border is approximate",
-  );
-  say(report.specialTokensInText, "hold the text of a special token, which became that token");
-  return lines;
 }

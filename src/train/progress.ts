@@ -25,6 +25,7 @@ export class ProgressCallback implements TrainerCallback {
   private startedAt = 0;
   private firstStep = 0;
   private last: LogEntry = {};
+  private evaluating = "";
 
   constructor(options: { screen?: Terminal; lines?: Terminal; now?: () => number } = {}) {
     this.screen = options.screen ?? process.stderr;
@@ -47,6 +48,16 @@ export class ProgressCallback implements TrainerCallback {
     this.drawNowAndThen(state, context);
   }
 
+  onPredictionStep(
+    _: TrainingArguments,
+    state: TrainerState,
+    __: TrainerControl,
+    context: CallbackContext & { readonly batch: number; readonly batches: number },
+  ): void {
+    this.evaluating = `evaluating ${context.batch}/${context.batches}`;
+    this.drawNowAndThen(state, context);
+  }
+
   onLog(
     _: TrainingArguments,
     state: TrainerState,
@@ -54,6 +65,7 @@ export class ProgressCallback implements TrainerCallback {
     context: CallbackContext & { readonly logs: Readonly<LogEntry> },
   ): void {
     this.last = { ...this.last, ...context.logs };
+    this.evaluating = "";
     this.clear();
     this.lines.write(`${formatLog(context.logs)}\n`);
     this.draw(state, context);
@@ -94,6 +106,7 @@ export class ProgressCallback implements TrainerCallback {
     if (loss !== undefined) parts.push(`loss ${formatNumber(loss)}`);
     if (rate !== undefined) parts.push(`lr ${formatNumber(rate)}`);
     if (context.tokensPerSecond !== undefined) parts.push(`${Math.round(context.tokensPerSecond)} tokens/s`);
+    if (this.evaluating) parts.push(this.evaluating);
     const done = step - this.firstStep;
     if (done > 0 && step < total) {
       const secondsPerStep = (this.now() - this.startedAt) / 1000 / done;

@@ -41,6 +41,12 @@ export async function resumeState(
       "the dataset gives other tokens than the one it was made with. Use the same data, tokenizer and data options.",
     );
   }
+  const { evaluation } = run.identity;
+  if (evaluation !== undefined && saved.identity.evaluation !== undefined && saved.identity.evaluation !== evaluation) {
+    throw refuse(
+      "eval_dataset gives other tokens than the one it was made with, so that its metrics cannot be compared. Use the same eval_dataset, or set eval_strategy to no.",
+    );
+  }
   const current = args.toJSON();
   for (const key of fixed) {
     if (JSON.stringify(saved.args[key]) !== JSON.stringify(current[key])) {

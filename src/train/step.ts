@@ -1,6 +1,6 @@
 /** One optimizer update: windows of micro-batches forward and backward, clip, step. */
-import { collate, type Sequence } from "../models/batch.js";
-import type { CausalLM } from "../models/causalLM.js";
+import { collate, type Layout, type Sequence } from "../models/batch.js";
+import type { CausalLM, Objective } from "../models/causalLM.js";
 import type { Optimizer, TrainedParameter } from "../optim/optimizer.js";
 import { clearGrad, gradOf, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 
@@ -9,6 +9,8 @@ export interface Trainable {
   parameters: readonly TrainedParameter[];
   /** Whether any trained weight lies before the output head. */
   bodyTrains: boolean;
+  layout: Layout;
+  objective: Objective;
 }
 
 export interface StepResult {
@@ -18,6 +20,8 @@ export interface StepResult {
   gradNorm: number;
   /** Tokens computed. */
   tokens: number;
+  /** Tokens that Python would compute, with padding. */
+  paddedTokens: number;
 }
 
 /** A turn for the event loop: timers, servers and Ctrl-C. */
@@ -26,21 +30,26 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 /**
  * Adds up the gradients of a window's micro-batches. Every micro-batch's loss is divided by the labelled tokens of the
  * whole window, so that the split into micro-batches changes nothing.
+ * @returns undefined when `onBatch` did not want to go on: the gradients are dropped
  */
 export async function accumulate(
-  { model, parameters, bodyTrains }: Trainable,
+  { model, parameters, bodyTrains, layout, objective }: Trainable,
   window: readonly (readonly Sequence[])[],
-  onBatch: (last: boolean) => Promise<void>,
-): Promise<StepResult> {
-  const batches = window.map(collate);
+  onBatch: (last: boolean) => Promise<boolean>,
+): Promise<StepResult | undefined> {
+  const batches = window.map((rows) => collate(rows, layout));
   const items = batches.reduce((sum, { targets }) => sum + targets.length, 0);
   const losses: Tensor[] = [];
   try {
     for (const [index, batch] of batches.entries()) {
-      if (batch.targets.length > 0) losses.push(model.lossAndGradients(batch, items, bodyTrains));
+      if (batch.targets.length > 0) losses.push(model.lossAndGradients(batch, items, bodyTrains, objective));
       await turn();
-      await onBatch(index === batches.length - 1);
+      if (!(await onBatch(index === batches.length - 1))) {
+        dropGradients(parameters);
+        return undefined;
+      }
     }
+    if (items === 0) return { loss: Number.NaN, gradNorm: Number.NaN, tokens: 0, paddedTokens: 0 }; // a mean of nothing
     const summary = noGrad(() =>
       scope(() => {
         const norms = ops.foreachNorm(parameters.map(({ tensor }) => gradOf(tensor)));
@@ -53,10 +62,16 @@ export async function accumulate(
       loss: Number(loss),
       gradNorm: Number(gradNorm),
       tokens: batches.reduce((sum, { inputIds }) => sum + inputIds.length, 0),
+      paddedTokens: batches.reduce((sum, { padded }) => sum + padded.rows.length * padded.width, 0),
     };
   } finally {
     for (const loss of losses) loss.dispose();
   }
+}
+
+/** Frees all gradients: the update is not made. */
+export function dropGradients(parameters: readonly TrainedParameter[]): void {
+  for (const { tensor } of parameters) clearGrad(tensor);
 }
 
 /** Clips the gradients to `maxGradNorm` (0: not at all), updates the weights and frees the gradients. */

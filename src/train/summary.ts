@@ -25,7 +25,12 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
   return [
     `Model       ${run.modelName}: ${number(run.totalParameters)} parameters, ${number(trained)} trained (${share} %${run.lora ? `, LoRA on ${run.lora.paths.length} layers` : ""})`,
     `Precision   ${describePrecision(run.precision)}; trained weights float32`,
-    `Data        ${examples}, ${number(run.report.tokens)} tokens, ${number(run.report.labels)} of them learned`,
+    `Data        ${examples}, ${number(run.report.tokens)} tokens (at most ${number(run.report.longest)} in one row), ${number(run.report.labels)} of them learned`,
+    ...(run.evaluation
+      ? [
+          `Evaluation  ${number(run.evaluation.examples.length)} examples, ${number(run.evaluation.report.labels)} tokens measured`,
+        ]
+      : []),
     `Batch       ${size} per device × ${accumulation} accumulated × ${DEVICES} device${DEVICES === 1 ? "" : "s"} = ${plan.effectiveBatch} examples per update`,
     `Length      ${number(plan.stepsPerEpoch)} updates per epoch, ${number(plan.maxSteps)} in all${args.max_steps > 0 ? " (max_steps)" : ` (${args.num_train_epochs} epochs)`}`,
     ...(states ? [`Optimizer   ${args.optim}: ${states}`] : []),

@@ -1,21 +1,31 @@
 /** The public face of a run: checks, prepares, trains, cleans up. */
-import type { DatasetSpec } from "../data/config.js";
-import { UserError } from "../errors.js";
+import { rmdir } from "node:fs/promises";
 import type { Optimizer } from "../optim/optimizer.js";
 import { TrainingArguments, type TrainingArgumentsInput } from "./arguments/index.js";
 import { CallbackHandler, DefaultFlowCallback, type TrainerCallback } from "./callbacks.js";
-import { findCheckpoint, removeUnfinished } from "./checkpoint/folders.js";
+import { type CheckpointFolder, findCheckpoint, removeUnfinished } from "./checkpoint/folders.js";
 import { restore } from "./checkpoint/resumable.js";
+import { RunControl } from "./handle/control.js";
+import { EventHub, EventsCallback, type TrainingEvent } from "./handle/events.js";
+import { type HealthConfig, healthConfig } from "./health/config.js";
+import { HealthWatch } from "./health/watch.js";
+import { EarlyStoppingCallback, type EarlyStoppingOptions } from "./earlyStopping.js";
+import { checkEvaluation } from "./evaluationChecks.js";
+import { type ComputeMetrics, Evaluator } from "./evaluator.js";
 import { Loop, type TrainOutput } from "./loop.js";
 import { createOptimizer } from "./optimizers.js";
 import { openOutputDir } from "./outputDir.js";
 import { planRun } from "./plan.js";
-import { prepareRun, type RunSpec } from "./prepare.js";
+import { type PreparedRun, prepareRun, type RunSpec } from "./prepare.js";
+import { createReporters, type Outcome, type Reporter } from "./reporters/index.js";
 import { resumeState } from "./resume.js";
 import { describePaging, describeRun } from "./summary.js";
 
 export interface TrainerConfig extends RunSpec {
-  eval_dataset?: DatasetSpec;
+  /** End the run when evaluations stop getting better. */
+  early_stopping?: EarlyStoppingOptions;
+  /** Metrics of your own, at each evaluation. */
+  computeMetrics?: ComputeMetrics;
   training_args?: TrainingArguments | TrainingArgumentsInput;
   callbacks?: TrainerCallback[];
   /** Gets the lines that a person should see; default: stderr. */
@@ -27,7 +37,13 @@ export class Trainer {
   readonly args: TrainingArguments;
   readonly #config: TrainerConfig;
   readonly #log: (line: string) => void;
-  #stopRequested = false;
+  readonly #callbacks: TrainerCallback[];
+  readonly #notes: string[];
+  readonly #health: HealthConfig;
+  readonly #reporters: Reporter[];
+  readonly #events = new EventHub();
+  readonly #control = new RunControl(this.#events);
+  #running: Promise<TrainOutput> | undefined;
 
   /** @throws UserError listing every problem of the arguments */
   constructor(config: TrainerConfig) {
@@ -35,41 +51,131 @@ export class Trainer {
     const { training_args: args } = config;
     this.args = args instanceof TrainingArguments ? args : new TrainingArguments(args);
     this.#log = config.log ?? ((line) => process.stderr.write(`${line}\n`));
-    if (config.eval_dataset !== undefined) {
-      throw new UserError("eval_dataset: evaluation during training is not built in this version; remove it.");
-    }
+    this.#health = healthConfig(config.health, this.args);
+    this.#reporters = createReporters(this.args, this.#log);
+    this.#callbacks = [...(config.callbacks ?? [])];
+    if (config.early_stopping) this.#callbacks.push(new EarlyStoppingCallback(config.early_stopping));
+    this.#notes = [...this.args.notes, ...checkEvaluation(this.args, { ...config, callbacks: this.#callbacks })];
   }
 
   /** Ends the run after the update at hand: saves a checkpoint, and `train()` resolves with `interrupted`. */
   requestStop(): void {
-    this.#stopRequested = true;
+    this.#control.stop();
+  }
+
+  /** Waits after the update at hand, until `resume()`; `requestStop()` and `saveNow()` work in between. */
+  pause(): void {
+    this.#control.pause();
+  }
+
+  /** Goes on after `pause()`. */
+  resume(): void {
+    this.#control.resume();
+  }
+
+  /**
+   * Saves a checkpoint after the update at hand; resolves to its path.
+   * @throws UserError when the run ends before that
+   */
+  saveNow(): Promise<string> {
+    return this.#control.saveNow();
+  }
+
+  /**
+   * What happens from now on, until the run ends: `for await (const event of trainer.events())`. The run never waits
+   * for a listener; one that is too slow loses the oldest events, and is told how many.
+   */
+  events(): AsyncIterableIterator<TrainingEvent> {
+    this.#running?.catch(() => {}); // the listener gets a failure as an event
+    return this.#events.listen();
   }
 
   /**
    * Trains, and writes the model and `trainer_state.json` into `output_dir`.
+   * @param options.signal when it aborts, the run ends as after `requestStop()`
    * @throws UserError for bad input, a non-finite loss, or a disk that refuses; earlier results stay as they are
    */
-  async train(): Promise<TrainOutput> {
+  train({ signal }: { signal?: AbortSignal } = {}): Promise<TrainOutput> {
+    if (this.#running) throw new Error("train() was called before; make a new Trainer for another run");
+    const stop = () => this.#control.stop();
+    if (signal?.aborted) stop();
+    signal?.addEventListener("abort", stop);
+    this.#running = this.#watched().finally(() => signal?.removeEventListener("abort", stop));
+    if (this.#events.listeners > 0) this.#running.catch(() => {});
+    return this.#running;
+  }
+
+  /** The run, with a last word to everyone who listens or waits. */
+  async #watched(): Promise<TrainOutput> {
+    let outcome: Outcome = "failed";
+    try {
+      const output = await this.#prepareAndRun();
+      outcome = output.interrupted ? "interrupted" : "finished";
+      this.#control.end();
+      this.#events.end({ type: "end", output });
+      return output;
+    } catch (error) {
+      this.#control.end(error);
+      this.#events.end({ type: "error", error });
+      throw error;
+    } finally {
+      for (const reporter of this.#reporters) await reporter.close(outcome);
+    }
+  }
+
+  async #prepareAndRun(): Promise<TrainOutput> {
     const { args } = this;
-    for (const note of args.notes) this.#log(note);
+    for (const note of this.#notes) this.#log(note);
     const wanted = args.resume_from_checkpoint;
-    await openOutputDir(args.output_dir, Boolean(wanted));
-    const checkpoint = wanted ? await findCheckpoint(args.output_dir, wanted as true | string, this.#log) : undefined;
-    await removeUnfinished(args.output_dir);
-    const run = await prepareRun(this.#config, args, this.#log);
+    const made = await openOutputDir(args.output_dir, Boolean(wanted));
+    let checkpoint: CheckpointFolder | undefined;
+    let run: PreparedRun;
+    try {
+      if (wanted) checkpoint = await findCheckpoint(args.output_dir, wanted as true | string, this.#log);
+      await removeUnfinished(args.output_dir);
+      run = await prepareRun(this.#config, args, this.#log, this.#control.stopSignal);
+    } catch (error) {
+      if (made) await rmdir(args.output_dir).catch(() => {}); // as if it had never been
+      if (!this.#control.stopRequested || (error as Error).name !== "AbortError") throw error;
+      return {
+        global_step: checkpoint?.step ?? 0,
+        training_loss: Number.NaN,
+        metrics: {},
+        interrupted: true,
+        checkpoint: checkpoint?.path,
+      };
+    }
+    return this.#runPrepared(run, checkpoint);
+  }
+
+  async #runPrepared(run: PreparedRun, checkpoint: CheckpointFolder | undefined): Promise<TrainOutput> {
+    const { args } = this;
+    const { computeMetrics } = this.#config;
     let optimizer: Optimizer | undefined;
     try {
       const plan = planRun(run.examples.length, args);
       optimizer = createOptimizer(run.parameters, args);
       for (const line of describeRun(run, args, plan, optimizer)) this.#log(line);
       const loop = new Loop(run, plan, args, optimizer, {
-        callbacks: new CallbackHandler([new DefaultFlowCallback(), ...(this.#config.callbacks ?? [])]),
-        stopRequested: () => this.#stopRequested,
+        callbacks: new CallbackHandler([
+          new DefaultFlowCallback(),
+          ...this.#callbacks,
+          ...this.#reporters,
+          new EventsCallback(this.#events),
+        ]),
+        evaluator: run.evaluation && new Evaluator({ ...run, ...run.evaluation, args, computeMetrics }),
+        log: this.#log,
+        stopRequested: () => this.#control.stopRequested,
+        control: this.#control,
+        health: new HealthWatch(this.#health, args.output_dir, this.#log, (incident) =>
+          this.#events.push({ type: "health", step: incident.step, incident }),
+        ),
       });
+      await loop.initEnd();
       if (checkpoint) {
         const resumed = await resumeState(checkpoint.path, run, args, plan, this.#log);
         await restore(checkpoint.path, run.lora ? "adapter_model" : "model", run.parameters, optimizer);
-        loop.continueFrom(resumed);
+        loop.continueFrom(resumed, checkpoint.path);
       }
       const output = await loop.run();
       const paging = describePaging(await optimizer.stats());

@@ -12,8 +12,10 @@ export interface Golden {
 }
 
 /** Every tensor of a safetensors golden. */
-export async function readGoldens(name: string): Promise<Map<string, Golden>> {
-  const path = goldenPath(name);
+export const readGoldens = (name: string): Promise<Map<string, Golden>> => readTensors(goldenPath(name));
+
+/** Every tensor of a safetensors file. */
+export async function readTensors(path: string): Promise<Map<string, Golden>> {
   const bytes = readFileSync(path);
   const header = await readHeader(path);
   return new Map(
@@ -21,7 +23,7 @@ export async function readGoldens(name: string): Promise<Map<string, Golden>> {
       const data = new Uint8Array(bytes.subarray(begin, end)).buffer;
       if (dtype === "F32") return [key, { shape: [...shape], values: new Float32Array(data) }];
       if (dtype === "I64") return [key, { shape: [...shape], values: Array.from(new BigInt64Array(data), Number) }];
-      throw new Error(`golden ${name}: ${key} is ${dtype}`);
+      throw new Error(`${path}: ${key} is ${dtype}`);
     }),
   );
 }

@@ -62,7 +62,23 @@ describe("TrainingArguments", () => {
     [{ max_length: null }, { max_length: null }],
     [{ warmup_steps: 0.03 }, { warmup_steps: 0.03 }],
     [{ logging_nan_inf_filter: false }, { logging_nan_inf_filter: false }],
+    [{ report_to: ["tensorboard", "mlflow"] }, { report_to: ["tensorboard", "mlflow"] }],
+    [{ report_to: "all" }, { report_to: "all" }],
     [{ lr_scheduler_type: "constant_with_warmup" }, { lr_scheduler_type: "constant_with_warmup" }],
+    [{ eval_strategy: "steps" }, { eval_steps: 500, metric_for_best_model: null, greater_is_better: null }],
+    [{ eval_strategy: "steps", eval_steps: 0, logging_steps: 0.1 }, { eval_steps: 0.1 }],
+    [{ eval_strategy: "epoch" }, { eval_steps: null }],
+    [
+      { eval_strategy: "epoch", save_strategy: "epoch", load_best_model_at_end: true },
+      { metric_for_best_model: "loss", greater_is_better: false },
+    ],
+    [{ metric_for_best_model: "eval_mean_token_accuracy" }, { greater_is_better: true }],
+    [{ metric_for_best_model: "my_loss" }, { greater_is_better: false }],
+    [{ metric_for_best_model: "perplexity", greater_is_better: false }, { greater_is_better: false }],
+    [
+      { eval_strategy: "steps", lr_scheduler_type: "reduce_lr_on_plateau" },
+      { metric_for_best_model: "loss", greater_is_better: false },
+    ],
   ])("%j becomes %j", (input, expected) => expect(make(input)).toMatchObject(expected));
 });
 
@@ -91,6 +107,32 @@ describe("wrong arguments", () => {
     [{ logging_steps: 0 }, /logging_steps: must not be 0 with logging_strategy steps/],
     [{ logging_steps: 2.5 }, /logging_steps: expected a whole number of updates, or a share/],
     [{ save_steps: 10.5 }, /save_steps: expected a whole number of updates/],
+    [{ eval_strategy: "steps", eval_steps: 2.5 }, /eval_steps: expected a whole number of updates, or a share/],
+    [
+      { eval_strategy: "steps", logging_strategy: "no", logging_steps: 0 },
+      /eval_steps: must not be 0 with eval_strategy steps/,
+    ],
+    [{ lr_scheduler_type: "greedy" }, /lr_scheduler_type: greedy follows an evaluation metric: set eval_strategy/],
+    [{ lr_scheduler_type: "reduce_lr_on_plateau" }, /reduce_lr_on_plateau follows an evaluation metric/],
+    [{ save_strategy: "best", metric_for_best_model: "loss" }, /save_strategy: best needs evaluations/],
+    [{ save_strategy: "best", eval_strategy: "epoch" }, /save_strategy: best needs metric_for_best_model/],
+    [{ load_best_model_at_end: true }, /load_best_model_at_end: .*eval_strategy is no and save_strategy steps/],
+    [
+      { load_best_model_at_end: true, eval_strategy: "epoch" },
+      /eval_strategy is epoch and save_strategy steps; make them equal, or set save_strategy to best/,
+    ],
+    [
+      { load_best_model_at_end: true, eval_strategy: "steps", eval_steps: 4, save_steps: 6 },
+      /save_steps 6 is no multiple of eval_steps 4/,
+    ],
+    [
+      { load_best_model_at_end: true, eval_strategy: "steps", eval_steps: 0.1, save_steps: 10 },
+      /no multiple of eval_steps 0.1 \(one is a share of all updates, the other a number\)/,
+    ],
+    [
+      { load_best_model_at_end: true, eval_strategy: "steps", eval_steps: 0.2, save_steps: 0.3 },
+      /save_steps 0.3 is no multiple of eval_steps 0.2/,
+    ],
     [{ dataloader_prefetch_factor: 2 }, /dataloader_prefetch_factor: needs dataloader_num_workers above 0/],
     [{ lr_scheduler_kwargs: { num_cycles: 1 } }, /lr_scheduler_kwargs: unknown parameter "num_cycles".*linear/],
     [{ bf16_full_eval: true, fp16_full_eval: true }, /exclude each other/],
@@ -106,6 +148,13 @@ describe("wrong arguments", () => {
     );
   });
 
+  it("lets the best model be found where every checkpoint is evaluated", () => {
+    const best = { load_best_model_at_end: true, eval_strategy: "steps" };
+    expect(make({ ...best, eval_steps: 2, save_steps: 6 }).save_steps).toBe(6);
+    expect(make({ ...best, eval_steps: 0.1, save_steps: 0.3 }).save_steps).toBe(0.3);
+    expect(make({ ...best, eval_steps: 3, save_strategy: "best" }).eval_steps).toBe(3);
+  });
+
   it("only matter for the strategy that reads them", () => {
     expect(make({ logging_strategy: "epoch", logging_steps: 0 }).logging_steps).toBe(0);
     expect(make({ save_strategy: "no", save_steps: 2.5 }).save_steps).toBe(2.5);
@@ -114,19 +163,20 @@ describe("wrong arguments", () => {
 
 describe("fates", () => {
   it.each<[Record<string, unknown>, RegExp]>([
-    [{ eval_strategy: "epoch" }, /eval_strategy: "epoch": evaluation during training is not built yet/],
     [{ fp16: true }, /fp16: true: not built yet; use bf16/],
     [{ optim: "paged_adamw_8bit" }, /optim: "paged_adamw_8bit": not built yet; use one of adamw_torch/],
     [{ optim_args: "rank=2" }, /optim_args: .*take no extra arguments/],
-    [{ lr_scheduler_type: "greedy" }, /lr_scheduler_type: "greedy": not built yet/],
-    [{ save_strategy: "best" }, /needs evaluation/],
-    [{ train_sampling_strategy: "group_by_length" }, /not built yet; use random or sequential/],
-    [{ logging_nan_inf_filter: true }, /never hides a loss that is NaN/],
-    [{ report_to: "tensorboard" }, /trackers are not built yet/],
+    [{ train_sampling_strategy: "batch_rebalance" }, /one device and no padding; use random, or group_by_length/],
+    [
+      { report_to: "wandb" },
+      /Weights & Biases has no client for JavaScript that is kept up.*use tensorboard or mlflow/,
+    ],
+    [{ report_to: ["tensorboard", "comet_ml"] }, /comet_ml has no client here/],
+    [{ report_to: "tensorbord" }, /there is no tracker "tensorbord"; names are none, all, tensorboard, mlflow/],
     [{ deepspeed: "ds.json" }, /DeepSpeed is a Python library/],
-    [{ neftune_noise_alpha: 5 }, /not built yet/],
-    [{ label_smoothing_factor: 0.1 }, /not built yet/],
-    [{ packing: true }, /not built yet/],
+    [{ packing: true, max_length: null }, /packing: needs max_length/],
+    [{ eval_packing: true, max_length: null }, /eval_packing: needs max_length/],
+    [{ packing: true, truncation_mode: "keep_end" }, /packing: keeps the start of an example that is too long/],
     [{ gradient_checkpointing: true }, /not built yet/],
     [{ loss_type: "dft" }, /not built yet/],
     [{ label_names: ["y"] }, /always called "labels"/],
@@ -138,10 +188,6 @@ describe("fates", () => {
     // Where none of the candidates below differs from the default and has the type.
     const other: Record<string, unknown> = {
       debug: "underflow_overflow",
-      eval_strategy: "steps",
-      include_num_input_tokens_seen: "all",
-      label_smoothing_factor: 0.1,
-      neftune_noise_alpha: 5,
       skip_memory_metrics: false,
       torch_empty_cache_steps: 4,
     };
@@ -154,10 +200,10 @@ describe("fates", () => {
   });
 
   it("notes arguments without effect, unless they say what is so anyway", () => {
-    expect(make({ dataloader_num_workers: 4 }).notes).toEqual([
-      expect.stringMatching(/^dataloader_num_workers has no effect: /),
+    expect(make({ dataloader_pin_memory: false }).notes).toEqual([
+      expect.stringMatching(/^dataloader_pin_memory has no effect: /),
     ]);
-    expect(make({ dataloader_num_workers: 0, label_names: null }).notes).toEqual([]);
+    expect(make({ dataloader_pin_memory: true, label_names: null }).notes).toEqual([]);
   });
 });
 
@@ -169,6 +215,7 @@ describe("old names", () => {
     [{ max_seq_length: 512 }, { max_length: 512 }],
     [{ evaluation_strategy: "no" }, { eval_strategy: "no" }],
     [{ group_by_length: false }, { train_sampling_strategy: "random" }],
+    [{ group_by_length: true }, { train_sampling_strategy: "group_by_length" }],
     [{ include_inputs_for_metrics: true }, { include_for_metrics: ["inputs"] }],
   ])("%j is taken as %j, with a note", (input, expected) => {
     const args = make(input);
@@ -190,7 +237,6 @@ describe("old names", () => {
   it.each<[Record<string, unknown>, RegExp]>([
     [{ warmup_ratio: 1 }, /warmup_ratio: is no longer an argument: use warmup_steps/],
     [{ warmup_ratio: "a lot" }, /warmup_ratio: as warmup_steps, expected a number/],
-    [{ group_by_length: true }, /group_by_length: as train_sampling_strategy, "group_by_length": not built yet/],
     [{ overwrite_output_dir: true }, /choose a new output_dir/],
     [{ save_safetensors: false }, /always saved as safetensors/],
     [{ adafactor: true }, /adafactor: as optim, "adafactor": not built yet/],

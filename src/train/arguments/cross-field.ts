@@ -36,6 +36,13 @@ export function crossFieldProblems(values: FieldValues): Problem[] {
   if (values.dataloader_prefetch_factor !== null && values.dataloader_num_workers === 0) {
     fail("dataloader_prefetch_factor", "needs dataloader_num_workers above 0");
   }
+  if (values.packing || values.eval_packing) {
+    const name = values.packing ? "packing" : "eval_packing";
+    if (values.max_length === null) fail(name, "needs max_length, the tokens of a packed row; it is null");
+    if (values.truncation_mode === "keep_end") {
+      fail(name, "keeps the start of an example that is too long: remove truncation_mode keep_end");
+    }
+  }
   problems.push(...evaluationProblems(values));
   const optimizer = optimizerProblem(values);
   if (optimizer !== undefined) problems.push(optimizer);
@@ -48,7 +55,10 @@ export function crossFieldProblems(values: FieldValues): Problem[] {
 function optimizerProblem({ optim, optim_args }: FieldValues): Problem | undefined {
   if (optim_args === null || optim_args === "") return undefined;
   if (!optim.startsWith("paged_")) {
-    return { name: "optim_args", message: `${optim} takes no extra arguments; use adam_beta1, adam_beta2, adam_epsilon and weight_decay` };
+    return {
+      name: "optim_args",
+      message: `${optim} takes no extra arguments; use adam_beta1, adam_beta2, adam_epsilon and weight_decay`,
+    };
   }
   try {
     parsePagingArguments(optim_args);

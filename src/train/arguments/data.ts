@@ -1,7 +1,8 @@
 import { boolean, either, field, group, integer, mapping, oneOf, orNull, text, textList } from "./field.js";
 
-const SPEED_ONLY = "it is about speed only: examples are tokenised once before the first update, in this process";
-const LOADER = "it is about the speed of Python's data loader only; batches here are made in order, in this process";
+const LOADER =
+  "it is about the speed of Python's data loader only; here all examples are tokenised before the first update, and a " +
+  "batch is made of them in microseconds";
 
 export const data = group(
   "Data",
@@ -10,12 +11,12 @@ export const data = group(
     max_length: field(orNull(integer({ min: 1 })), {
       default: 1024,
       fate: "honoured",
-      help: "Tokens of an example at most; longer ones are cut, and the run says how many. null: never cut. Shorter saves memory and time.",
+      help: "Tokens of an example at most; longer ones are cut, and the run says how many. null: never cut. Shorter saves memory and time. With packing: tokens of a packed row.",
     }),
     truncation_mode: field(oneOf(["keep_start", "keep_end"]), {
       default: "keep_start",
       fate: "honoured",
-      help: "Which end of an example stays when it is cut to max_length.",
+      help: "Which end of an example stays when it is cut to max_length. Packing always keeps the start.",
     }),
     dataset_text_field: field(text(), {
       default: "text",
@@ -35,53 +36,47 @@ export const data = group(
     }),
     pad_to_multiple_of: field(orNull(integer({ min: 1 })), {
       default: null,
-      fate: "no-effect",
-      why: "padding is masked, so its length changes nothing but time and memory",
-      help: "Pad batches to a multiple of this length.",
+      fate: "honoured",
+      help: "Pad batches to a multiple of this length. No padding is computed here: it is counted (total_flos, num_input_tokens_seen), and decides where dropout and NEFTune draw, so that a curve equals Python's.",
     }),
     packing: field(boolean(), {
       default: false,
-      fate: "refused",
-      why: "not built yet; remove it",
-      help: "Put several short examples into one row of max_length tokens.",
+      fate: "honoured",
+      help: "Put several short examples into one row of at most max_length tokens; they never see each other. An update then holds more examples: fewer updates per epoch, so look at learning_rate and num_train_epochs again.",
     }),
     packing_strategy: field(oneOf(["bfd", "bfd_split", "wrapped"]), {
       default: "bfd",
-      fate: "no-effect",
-      why: "it acts with packing only, which is not built yet",
-      help: "How packing fills rows.",
+      fate: "honoured",
+      help: "How packing fills rows. bfd: examples stay whole, and what exceeds max_length is cut off; bfd_split: what exceeds it becomes an example of its own; wrapped: rows are filled to the end, wherever that cuts (unlike in Python, pieces still never see their neighbours).",
     }),
     padding_free: field(boolean(), {
       default: false,
-      fate: "refused",
-      why: "not built yet; remove it",
-      help: "Join the examples of a batch into one row without padding.",
+      fate: "honoured",
+      help: "Join the examples of a batch into one row without padding, as bfd packing does anyway. No padding is computed here in any case: it only decides where dropout and NEFTune draw, so that a curve equals Python's.",
     }),
     eval_packing: field(orNull(boolean()), {
       default: null,
-      fate: "no-effect",
-      why: "nothing is evaluated in this version",
-      help: "Pack the evaluation set too.",
+      fate: "honoured",
+      help: "Whether to pack the evaluation set. null: as packing.",
     }),
     shuffle_dataset: field(boolean(), {
       default: false,
-      fate: "refused",
-      why: "not built yet; train_sampling_strategy random shuffles every epoch anyway",
-      help: "Shuffle the dataset once before anything else.",
+      fate: "honoured",
+      help: "Shuffle the examples once with seed, before packing (and the packed rows once more). For packing and for train_sampling_strategy sequential; random shuffles every epoch anyway.",
     }),
     train_sampling_strategy: field(oneOf(["random", "sequential", "group_by_length", "batch_rebalance"]), {
       default: "random",
       fate: "honoured",
       refuse: (value) =>
-        value === "group_by_length" || value === "batch_rebalance"
-          ? "not built yet; use random or sequential"
+        value === "batch_rebalance"
+          ? "it evens out padding and the work of several devices, and here is one device and no padding; use random, or group_by_length"
           : undefined,
-      help: "Order of the examples: shuffled anew each epoch, or as in the dataset.",
+      help: "Order of the examples: random (shuffled anew each epoch), sequential (as in the dataset), or group_by_length (shuffled, but examples of about the same length in one update; the longest comes first, so that memory runs out at once or not at all).",
     }),
     length_column_name: field(text(), {
       default: "length",
       fate: "no-effect",
-      why: "it acts with group_by_length only, which is not built yet",
+      why: "group_by_length counts the tokens; so does TRL, whose dataset has lost this column by then",
       help: "Column that holds the length of each example.",
     }),
     dataloader_drop_last: field(boolean(), {
@@ -91,15 +86,13 @@ export const data = group(
     }),
     dataloader_num_workers: field(integer({ min: 0 }), {
       default: 0,
-      fate: "no-effect",
-      why: SPEED_ONLY,
-      help: "Processes that prepare batches.",
+      fate: "honoured",
+      help: "Threads that tokenise the dataset. 0: none beside the main one. The examples are the same with any number; worth it from some hundred thousand examples on.",
     }),
     dataset_num_proc: field(orNull(integer({ min: 1 })), {
       default: null,
-      fate: "no-effect",
-      why: SPEED_ONLY,
-      help: "Processes that tokenise the dataset.",
+      fate: "honoured",
+      help: "As dataloader_num_workers: the larger of the two counts.",
     }),
     dataloader_pin_memory: field(boolean(), {
       default: true,

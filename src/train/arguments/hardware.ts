@@ -21,9 +21,8 @@ export const hardware = group("Devices and repeatability", "Where a run computes
   }),
   full_determinism: field(boolean(), {
     default: false,
-    fate: "refused",
-    why: "not built yet; a run on the CPU repeats with the same seed and threads",
-    help: "Use only kernels that give the same bits every time.",
+    fate: "honoured",
+    help: "Use only kernels that give the same bits every time, and stop at one that cannot. A run on the CPU repeats without it, with the same seed and number of threads.",
   }),
   average_tokens_across_devices: field(boolean(), {
     default: true,

@@ -1,6 +1,7 @@
+import { refuseTrackers } from "../reporters/names.js";
 import { boolean, either, field, group, number, oneOf, orNull, text, textList } from "./field.js";
 
-const NO_TRACKER = "no experiment tracker is built yet (report_to must be none)";
+const NO_TRACKIO = "it belongs to the tracker Trackio, which has no client here (report_to)";
 const ONE_PROCESS = "a run is one process on one machine";
 
 export const logging = group(
@@ -20,12 +21,9 @@ export const logging = group(
     logging_first_step: field(boolean(), { default: false, fate: "honoured", help: "Also log the first update." }),
     logging_nan_inf_filter: field(boolean(), {
       default: true,
-      fate: "honoured",
-      refuse: (value) =>
-        value
-          ? "slimtune never hides a loss that is NaN or infinite: the run stops and says where; remove it or set it to false"
-          : undefined,
-      help: "In Python, replace NaN and infinite losses in the log. Here such a loss stops the run, so true cannot be asked for.",
+      fate: "no-effect",
+      why: "a loss that is NaN or infinite is caught before it reaches the weights or the log; the config's health.non_finite says what happens then",
+      help: "In Python, replace NaN and infinite losses in the log by the mean of the others.",
     }),
     disable_tqdm: field(orNull(boolean()), {
       default: null,
@@ -34,44 +32,42 @@ export const logging = group(
     }),
     include_num_input_tokens_seen: field(either(oneOf(["no", "all", "non_padding"]), boolean()), {
       default: "no",
-      fate: "refused",
-      why: "not built yet; the progress bar shows tokens/s",
-      help: "Count the tokens of the run in each log entry.",
+      fate: "honoured",
+      help: "Count the tokens of the run in each log entry, with train_tokens_per_second: all (or true) counts the padding that Python would compute too, non_padding the tokens alone.",
     }),
     report_to: field(orNull(either(text(), textList())), {
       default: "none",
-      fate: "refused",
-      why: "trackers are not built yet; set it to none and read log_history in trainer_state.json",
-      help: "Experiment trackers to report to.",
+      fate: "honoured",
+      refuse: refuseTrackers,
+      help: "Experiment trackers to report to: tensorboard, mlflow, a list of them, all or none. metrics.jsonl in output_dir is always written.",
     }),
     run_name: field(orNull(text()), {
       default: null,
-      fate: "no-effect",
-      why: NO_TRACKER,
-      help: "Name of the run in a tracker.",
+      fate: "honoured",
+      help: "Name of the run in MLflow.",
     }),
     project: field(text(), {
       default: "huggingface",
       fate: "no-effect",
-      why: NO_TRACKER,
-      help: "Name of the project in a tracker.",
+      why: NO_TRACKIO,
+      help: "Name of the project in Trackio.",
     }),
     trackio_space_id: field(orNull(text()), {
       default: null,
       fate: "no-effect",
-      why: NO_TRACKER,
+      why: NO_TRACKIO,
       help: "Space of the Trackio tracker.",
     }),
     trackio_bucket_id: field(orNull(text()), {
       default: null,
       fate: "no-effect",
-      why: NO_TRACKER,
+      why: NO_TRACKIO,
       help: "Bucket of the Trackio tracker.",
     }),
     trackio_static_space_id: field(orNull(either(text(), boolean())), {
       default: null,
       fate: "no-effect",
-      why: NO_TRACKER,
+      why: NO_TRACKIO,
       help: "Static space of the Trackio tracker.",
     }),
     log_level: field(oneOf(["passive", "debug", "info", "warning", "error", "critical", "detail"]), {

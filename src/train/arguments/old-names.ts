@@ -71,7 +71,7 @@ export const OLD_NAMES: Readonly<Record<string, OldName>> = {
     "weights are always saved as safetensors; remove it",
     (value) => value === true || value === null,
   ),
-  logging_dir: always("no tracker that writes log files is built yet; the log is in trainer_state.json"),
+  logging_dir: always("TensorBoard files go to output_dir/runs; for another folder set TENSORBOARD_LOGGING_DIR"),
   include_inputs_for_metrics: {
     now: "include_for_metrics",
     help: 'Replaced: use include_for_metrics: ["inputs"].',

@@ -29,16 +29,16 @@ export interface TrainingArgumentsFields {
   // Learning rate
   /** The peak of the schedule. Default: 0.00005. */
   learning_rate: number;
-  /** The curve of the learning rate after warm-up. constant has no warm-up; constant_with_warmup has. Only: linear, cosine, cosine_with_restarts, polynomial, constant, constant_with_warmup, inverse_sqrt, cosine_with_min_lr, cosine_warmup_with_min_lr, warmup_stable_decay. Default: "linear". */
+  /** The curve of the learning rate after warm-up. constant has no warm-up; constant_with_warmup has. reduce_lr_on_plateau and greedy have none either: they follow metric_for_best_model at each evaluation. Default: "linear". */
   lr_scheduler_type: "linear" | "cosine" | "cosine_with_restarts" | "polynomial" | "constant" | "constant_with_warmup" | "inverse_sqrt" | "reduce_lr_on_plateau" | "cosine_with_min_lr" | "cosine_warmup_with_min_lr" | "warmup_stable_decay" | "greedy";
   /** Parameters of the curve, for instance {num_cycles: 2} for cosine_with_restarts or {min_lr_rate: 0.1} for cosine_with_min_lr. Default: null. */
   lr_scheduler_kwargs: Record<string, unknown> | string | null;
   /** Updates in which the learning rate rises from 0 to its peak; below 1, a share of all updates. Default: 0. */
   warmup_steps: number;
   // Optimizer
-  /** The optimizer. Only: adamw_torch, adamw_torch_fused, paged_adamw_32bit. Default: "adamw_torch_fused". */
+  /** The optimizer. The paged ones keep their states in pages that move to disk when memory runs short, or beyond optim_args' page_budget. Only: adamw_torch, adamw_torch_fused, paged_adamw_32bit. Default: "adamw_torch_fused". */
   optim: "adamw_torch" | "adamw_torch_fused" | "adamw_torch_xla" | "adamw_torch_npu_fused" | "adafactor" | "adamw_anyprecision" | "adamw_torch_4bit" | "adamw_torch_8bit" | "ademamix" | "sgd" | "adagrad" | "adamw_bnb_8bit" | "adamw_8bit" | "ademamix_8bit" | "lion_8bit" | "lion_32bit" | "paged_adamw_32bit" | "paged_adamw_8bit" | "paged_ademamix_32bit" | "paged_ademamix_8bit" | "paged_lion_32bit" | "paged_lion_8bit" | "rmsprop" | "rmsprop_bnb" | "rmsprop_bnb_8bit" | "rmsprop_bnb_32bit" | "galore_adamw" | "galore_adamw_8bit" | "galore_adafactor" | "galore_adamw_layerwise" | "galore_adamw_8bit_layerwise" | "galore_adafactor_layerwise" | "lomo" | "adalomo" | "grokadamw" | "schedule_free_radam" | "schedule_free_adamw" | "schedule_free_sgd" | "apollo_adamw" | "apollo_adamw_layerwise" | "stable_adamw";
-  /** Extra arguments of the optimizer, as "name=value,name=value". Refused: the optimizers that are built take no extra arguments (Python ignores them silently); use adam_beta1, adam_beta2, adam_epsilon and weight_decay. Default: null. */
+  /** Extra arguments of the optimizer, as "name=value,name=value". paged_adamw_32bit takes page_budget: how much of its states stays in memory, such as page_budget=64MiB. Default: null. */
   optim_args: string | null;
   /** Modules that a low-rank optimizer projects. Refused: it belongs to the GaLore and APOLLO optimizers, which are not built yet; remove it. Default: null. */
   optim_target_modules: string | string[] | null;
@@ -59,9 +59,9 @@ export interface TrainingArgumentsFields {
   assistant_only_loss: boolean;
   /** TRL's choice of loss: the cross-entropy at once (nll), in pieces (chunked_nll), or dynamic fine-tuning (dft). No effect: nll and chunked_nll are the same mathematics, and slimtune chooses the way to compute it. Default: null. */
   loss_type: "nll" | "dft" | "chunked_nll" | null;
-  /** Share of the target spread evenly over the vocabulary. Refused: not built yet; leave it at 0. Default: 0. */
+  /** Share of the target spread evenly over the vocabulary, against overconfidence: 0.1 is usual. The loss that is logged includes it and is higher for that. Default: 0. */
   label_smoothing_factor: number;
-  /** Strength of the noise that NEFTune adds to the embeddings while training. Refused: not built yet; remove it. Default: null. */
+  /** Strength of the noise that NEFTune adds to the embeddings while training: 5 is usual. It may help chat models on small datasets; the training loss rises a little. Default: null. */
   neftune_noise_alpha: number | null;
   // Precision
   /** Train in bfloat16, with arithmetic as the device allows. Not together with fp16. Default: false. */
@@ -85,9 +85,9 @@ export interface TrainingArgumentsFields {
   /** Which Liger kernels to use. Refused: Liger's kernels are Python code; remove it. Default: null. */
   liger_kernel_config: Record<string, unknown> | string | null;
   // Data
-  /** Tokens of an example at most; longer ones are cut, and the run says how many. null: never cut. Shorter saves memory and time. Default: 1024. */
+  /** Tokens of an example at most; longer ones are cut, and the run says how many. null: never cut. Shorter saves memory and time. With packing: tokens of a packed row. Default: 1024. */
   max_length: number | null;
-  /** Which end of an example stays when it is cut to max_length. Default: "keep_start". */
+  /** Which end of an example stays when it is cut to max_length. Packing always keeps the start. Default: "keep_start". */
   truncation_mode: "keep_start" | "keep_end";
   /** Column of plain-text examples. Default: "text". */
   dataset_text_field: string;
@@ -95,37 +95,37 @@ export interface TrainingArgumentsFields {
   eos_token: string | null;
   /** Token that fills short rows of a batch. No effect: padding is masked, so the token that fills it changes nothing. Default: null. */
   pad_token: string | null;
-  /** Pad batches to a multiple of this length. No effect: padding is masked, so its length changes nothing but time and memory. Default: null. */
+  /** Pad batches to a multiple of this length. No padding is computed here: it is counted (total_flos, num_input_tokens_seen), and decides where dropout and NEFTune draw, so that a curve equals Python's. Default: null. */
   pad_to_multiple_of: number | null;
-  /** Put several short examples into one row of max_length tokens. Refused: not built yet; remove it. Default: false. */
+  /** Put several short examples into one row of at most max_length tokens; they never see each other. An update then holds more examples: fewer updates per epoch, so look at learning_rate and num_train_epochs again. Default: false. */
   packing: boolean;
-  /** How packing fills rows. No effect: it acts with packing only, which is not built yet. Default: "bfd". */
+  /** How packing fills rows. bfd: examples stay whole, and what exceeds max_length is cut off; bfd_split: what exceeds it becomes an example of its own; wrapped: rows are filled to the end, wherever that cuts (unlike in Python, pieces still never see their neighbours). Default: "bfd". */
   packing_strategy: "bfd" | "bfd_split" | "wrapped";
-  /** Join the examples of a batch into one row without padding. Refused: not built yet; remove it. Default: false. */
+  /** Join the examples of a batch into one row without padding, as bfd packing does anyway. No padding is computed here in any case: it only decides where dropout and NEFTune draw, so that a curve equals Python's. Default: false. */
   padding_free: boolean;
-  /** Pack the evaluation set too. No effect: nothing is evaluated in this version. Default: null. */
+  /** Whether to pack the evaluation set. null: as packing. Default: null. */
   eval_packing: boolean | null;
-  /** Shuffle the dataset once before anything else. Refused: not built yet; train_sampling_strategy random shuffles every epoch anyway. Default: false. */
+  /** Shuffle the examples once with seed, before packing (and the packed rows once more). For packing and for train_sampling_strategy sequential; random shuffles every epoch anyway. Default: false. */
   shuffle_dataset: boolean;
-  /** Order of the examples: shuffled anew each epoch, or as in the dataset. Only: random, sequential. Default: "random". */
+  /** Order of the examples: random (shuffled anew each epoch), sequential (as in the dataset), or group_by_length (shuffled, but examples of about the same length in one update; the longest comes first, so that memory runs out at once or not at all). Only: random, sequential, group_by_length. Default: "random". */
   train_sampling_strategy: "random" | "sequential" | "group_by_length" | "batch_rebalance";
-  /** Column that holds the length of each example. No effect: it acts with group_by_length only, which is not built yet. Default: "length". */
+  /** Column that holds the length of each example. No effect: group_by_length counts the tokens; so does TRL, whose dataset has lost this column by then. Default: "length". */
   length_column_name: string;
   /** Leave out the last batch of an epoch when it is not full. Default: false. */
   dataloader_drop_last: boolean;
-  /** Processes that prepare batches. No effect: it is about speed only: examples are tokenised once before the first update, in this process. Default: 0. */
+  /** Threads that tokenise the dataset. 0: none beside the main one. The examples are the same with any number; worth it from some hundred thousand examples on. Default: 0. */
   dataloader_num_workers: number;
-  /** Processes that tokenise the dataset. No effect: it is about speed only: examples are tokenised once before the first update, in this process. Default: null. */
+  /** As dataloader_num_workers: the larger of the two counts. Default: null. */
   dataset_num_proc: number | null;
-  /** Put batches into page-locked memory. No effect: it is about the speed of Python's data loader only; batches here are made in order, in this process. Default: true. */
+  /** Put batches into page-locked memory. No effect: it is about the speed of Python's data loader only; here all examples are tokenised before the first update, and a batch is made of them in microseconds. Default: true. */
   dataloader_pin_memory: boolean;
-  /** Keep the worker processes between epochs. No effect: it is about the speed of Python's data loader only; batches here are made in order, in this process. Default: false. */
+  /** Keep the worker processes between epochs. No effect: it is about the speed of Python's data loader only; here all examples are tokenised before the first update, and a batch is made of them in microseconds. Default: false. */
   dataloader_persistent_workers: boolean;
-  /** Batches that each worker prepares in advance. No effect: it is about the speed of Python's data loader only; batches here are made in order, in this process. Default: null. */
+  /** Batches that each worker prepares in advance. No effect: it is about the speed of Python's data loader only; here all examples are tokenised before the first update, and a batch is made of them in microseconds. Default: null. */
   dataloader_prefetch_factor: number | null;
-  /** How Python starts worker processes. No effect: it is about the speed of Python's data loader only; batches here are made in order, in this process. Default: null. */
+  /** How Python starts worker processes. No effect: it is about the speed of Python's data loader only; here all examples are tokenised before the first update, and a batch is made of them in microseconds. Default: null. */
   dataloader_multiprocessing_context: string | null;
-  /** Deliver batches in order although workers race. No effect: it is about the speed of Python's data loader only; batches here are made in order, in this process. Default: true. */
+  /** Deliver batches in order although workers race. No effect: it is about the speed of Python's data loader only; here all examples are tokenised before the first update, and a batch is made of them in microseconds. Default: true. */
   dataloader_in_order: boolean;
   /** Drop dataset columns that the model does not take. No effect: columns that make up no tokens never reach the model. Default: true. */
   remove_unused_columns: boolean;
@@ -146,23 +146,23 @@ export interface TrainingArgumentsFields {
   logging_steps: number;
   /** Also log the first update. Default: false. */
   logging_first_step: boolean;
-  /** In Python, replace NaN and infinite losses in the log. Here such a loss stops the run, so true cannot be asked for. Only: false. Default: true. */
+  /** In Python, replace NaN and infinite losses in the log by the mean of the others. No effect: a loss that is NaN or infinite is caught before it reaches the weights or the log; the config's health.non_finite says what happens then. Default: true. */
   logging_nan_inf_filter: boolean;
   /** No live progress bar: plain lines, as when the output is piped. null: a bar on a terminal. Default: null. */
   disable_tqdm: boolean | null;
-  /** Count the tokens of the run in each log entry. Refused: not built yet; the progress bar shows tokens/s. Default: "no". */
+  /** Count the tokens of the run in each log entry, with train_tokens_per_second: all (or true) counts the padding that Python would compute too, non_padding the tokens alone. Default: "no". */
   include_num_input_tokens_seen: "no" | "all" | "non_padding" | boolean;
-  /** Experiment trackers to report to. Refused: trackers are not built yet; set it to none and read log_history in trainer_state.json. Default: "none". */
+  /** Experiment trackers to report to: tensorboard, mlflow, a list of them, all or none. metrics.jsonl in output_dir is always written. Default: "none". */
   report_to: string | string[] | null;
-  /** Name of the run in a tracker. No effect: no experiment tracker is built yet (report_to must be none). Default: null. */
+  /** Name of the run in MLflow. Default: null. */
   run_name: string | null;
-  /** Name of the project in a tracker. No effect: no experiment tracker is built yet (report_to must be none). Default: "huggingface". */
+  /** Name of the project in Trackio. No effect: it belongs to the tracker Trackio, which has no client here (report_to). Default: "huggingface". */
   project: string;
-  /** Space of the Trackio tracker. No effect: no experiment tracker is built yet (report_to must be none). Default: null. */
+  /** Space of the Trackio tracker. No effect: it belongs to the tracker Trackio, which has no client here (report_to). Default: null. */
   trackio_space_id: string | null;
-  /** Bucket of the Trackio tracker. No effect: no experiment tracker is built yet (report_to must be none). Default: null. */
+  /** Bucket of the Trackio tracker. No effect: it belongs to the tracker Trackio, which has no client here (report_to). Default: null. */
   trackio_bucket_id: string | null;
-  /** Static space of the Trackio tracker. No effect: no experiment tracker is built yet (report_to must be none). Default: null. */
+  /** Static space of the Trackio tracker. No effect: it belongs to the tracker Trackio, which has no client here (report_to). Default: null. */
   trackio_static_space_id: string | boolean | null;
   /** Level of Python's logger. No effect: it sets the level of Python's logger; slimtune prints its summary, its notes and the log entries always. Default: "passive". */
   log_level: "passive" | "debug" | "info" | "warning" | "error" | "critical" | "detail";
@@ -175,42 +175,42 @@ export interface TrainingArgumentsFields {
   /** Python's debugging aids. Refused: Python's debugging aids do not exist here; remove it (a NaN or infinite loss stops the run anyway). Default: "". */
   debug: string | string[];
   // Evaluation
-  /** Evaluate never, every eval_steps updates, or after each epoch. Refused: evaluation during training is not built yet; remove it. Default: "no". */
+  /** Evaluate never, every eval_steps updates (and after the last one), or after each epoch. Default: "no". */
   eval_strategy: "no" | "steps" | "epoch";
-  /** Evaluate once before the first update. Refused: evaluation during training is not built yet; remove it. Default: false. */
-  eval_on_start: boolean;
-  /** End with the weights of the checkpoint that evaluated best. Refused: it needs evaluation, which is not built yet; remove it. Default: false. */
-  load_best_model_at_end: boolean;
-  /** Updates between two evaluations; below 1, a share of all updates. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: null. */
+  /** Updates between two evaluations; below 1, a share of all updates. null or 0: as logging_steps. Default: null. */
   eval_steps: number | null;
-  /** Updates or epochs before the first evaluation. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: 0. */
+  /** Updates (with eval_strategy steps) or epochs (with epoch) before the first evaluation. Default: 0. */
   eval_delay: number;
-  /** Examples evaluated at once on one device. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: 8. */
+  /** Evaluate once before the first update: the number that training has to beat. Default: false. */
+  eval_on_start: boolean;
+  /** Examples evaluated at once on one device. It changes speed and memory only: eval_loss is weighted by tokens. Default: 8. */
   per_device_eval_batch_size: number;
-  /** Batches after which predictions move to host memory. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: null. */
-  eval_accumulation_steps: number | null;
-  /** Compute only the loss when evaluating. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: false. */
+  /** Compute only eval_loss and eval_perplexity: no accuracy, no entropy, and computeMetrics is not called. Default: false. */
   prediction_loss_only: boolean;
-  /** The metric that says which checkpoint is best. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: null. */
+  /** End with the weights of the checkpoint that evaluated best. Needs save_strategy: best, or one equal to eval_strategy. Default: false. */
+  load_best_model_at_end: boolean;
+  /** The metric that says which checkpoint is best: loss, mean_token_accuracy, or one of your own, with or without eval_. null: loss, where one is needed. Default: null. */
   metric_for_best_model: string | null;
-  /** Whether a larger metric_for_best_model is better. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: null. */
+  /** Whether a larger metric_for_best_model is better. null: yes, unless its name ends in "loss". Default: null. */
   greater_is_better: boolean | null;
-  /** Join the predictions of all batches. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: true. */
+  /** Batches after which predictions move to host memory. No effect: logits are never kept: a prediction is one token id, which is in host memory at once. Default: null. */
+  eval_accumulation_steps: number | null;
+  /** Join the predictions of all batches. No effect: a metric function gets a list of examples, without padding and without batches. Default: true. */
   eval_do_concat_batches: boolean;
-  /** Gather nested predictions from all devices. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: false. */
+  /** Gather nested predictions from all devices. No effect: a run is one process on one machine. Default: false. */
   eval_use_gather_object: boolean;
-  /** What a metric function gets besides predictions and labels: "inputs", "loss". No effect: nothing is evaluated in this version (eval_strategy must be no). Default: []. */
+  /** What a metric function gets besides predictions and labels: "inputs", "loss". No effect: a metric function always gets the inputs and the loss of every token. Default: []. */
   include_for_metrics: string[];
-  /** Call the metric function batch by batch. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: false. */
+  /** Call the metric function batch by batch. No effect: predictions are token ids and need little memory, so that a metric function gets all examples at once. Default: false. */
   batch_eval_metrics: boolean;
   // Output and checkpoints
   /** Folder for checkpoints and the final model or adapter, relative to the current folder. Default: "trainer_output". */
   output_dir: string;
-  /** Write checkpoints never, every save_steps updates (and at the end), or after each epoch. Only: no, steps, epoch. Default: "steps". */
+  /** Write checkpoints never, every save_steps updates (and at the end), after each epoch, or after each evaluation that is the best so far. Default: "steps". */
   save_strategy: "no" | "steps" | "epoch" | "best";
   /** Updates between two checkpoints; below 1, a share of all updates. Default: 500. */
   save_steps: number;
-  /** Checkpoints to keep; older ones are deleted. null or 0: all. Default: null. */
+  /** Checkpoints to keep; older ones are deleted, but never the newest or the best. null or 0: all. Default: null. */
   save_total_limit: number | null;
   /** Leave optimizer and random state out of checkpoints: smaller, but a run cannot resume from them. Default: false. */
   save_only_model: boolean;
@@ -218,7 +218,7 @@ export interface TrainingArgumentsFields {
   resume_from_checkpoint: string | boolean | null;
   /** When resuming, start the data afresh instead of where the run stopped. Refused: slimtune always resumes at the exact place in the data; remove it. Default: false. */
   ignore_data_skip: boolean;
-  /** When resuming, restore the state of callbacks too. Refused: not built yet; remove it. Default: false. */
+  /** When resuming, restore the state of callbacks too. No effect: a resumed run always takes up the state of its callbacks, to end as if it had never stopped. Default: false. */
   restore_callback_states_from_checkpoint: boolean;
   /** Save on each machine of a run. No effect: a run is one process on one machine. Default: false. */
   save_on_each_node: boolean;
@@ -231,7 +231,7 @@ export interface TrainingArgumentsFields {
   data_seed: number | null;
   /** Compute on the CPU even where there is a GPU. Default: false. */
   use_cpu: boolean;
-  /** Use only kernels that give the same bits every time. Refused: not built yet; a run on the CPU repeats with the same seed and threads. Default: false. */
+  /** Use only kernels that give the same bits every time, and stop at one that cannot. A run on the CPU repeats without it, with the same seed and number of threads. Default: false. */
   full_determinism: boolean;
   /** Normalise the loss by the tokens of all devices together. No effect: a run is one process on one device; data parallelism is not built yet. Default: true. */
   average_tokens_across_devices: boolean;
@@ -306,7 +306,7 @@ export interface OldArguments {
   overwrite_output_dir?: unknown;
   /** @deprecated Removed: weights are always saved as safetensors; remove it. */
   save_safetensors?: unknown;
-  /** @deprecated Removed: no tracker that writes log files is built yet; the log is in trainer_state.json. */
+  /** @deprecated Removed: TensorBoard files go to output_dir/runs; for another folder set TENSORBOARD_LOGGING_DIR. */
   logging_dir?: unknown;
   /** @deprecated Replaced: use include_for_metrics: ["inputs"]. */
   include_inputs_for_metrics?: unknown;

@@ -1,7 +1,7 @@
 /** The checkpoint-N folders of an output_dir: written aside and renamed, found newest first, rotated. */
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { UserError } from "../../errors.js";
 import { damage, MANIFEST, seal, sync } from "./manifest.js";
 import { OPTIMIZER } from "./resumable.js";
@@ -60,12 +60,24 @@ export async function removeUnfinished(outputDir: string): Promise<void> {
   }
 }
 
-/** Keeps the newest `limit` checkpoints. */
-export async function rotate(outputDir: string, limit: number | null): Promise<void> {
+/** Keeps `limit` checkpoints: the newest and the best always, and of the others the newest. */
+export async function rotate(outputDir: string, limit: number | null, best: string | null = null): Promise<void> {
   if (limit === null) return;
   const checkpoints = await listCheckpoints(outputDir);
-  for (const { path } of checkpoints.slice(0, Math.max(0, checkpoints.length - limit))) {
+  const newest = checkpoints.at(-1)?.step;
+  const others = checkpoints.filter(({ step, path }) => step !== newest && !isFolder(path, best));
+  const room = Math.max(0, limit - (checkpoints.length - others.length));
+  for (const { path } of others.slice(0, Math.max(0, others.length - room))) {
     await rm(path, { recursive: true, force: true });
+  }
+}
+
+const isFolder = (path: string, other: string | null) => other !== null && basename(path) === basename(other);
+
+/** Removes all checkpoints but one. */
+export async function keepOnly(outputDir: string, best: string): Promise<void> {
+  for (const { path } of await listCheckpoints(outputDir)) {
+    if (!isFolder(path, best)) await rm(path, { recursive: true, force: true });
   }
 }
 

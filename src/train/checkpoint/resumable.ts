@@ -6,6 +6,7 @@ import { torchDtype } from "../../models/load.js";
 import { readHeader, type SafetensorsHeader } from "../../models/safetensors.js";
 import { type TensorEntry, writeSafetensors } from "../../models/safetensorsWriter.js";
 import { resolveWeights, type WeightsStem } from "../../models/weights.js";
+import type { MetricScheduleState } from "../../optim/metricSchedules.js";
 import type { Optimizer, TrainedParameter } from "../../optim/optimizer.js";
 import { MappedFile, noGrad, ops, rngState, scope, setRngState, type Tensor } from "../../torch/index.js";
 import type { TrainingArgumentsFields } from "../arguments/index.js";
@@ -24,6 +25,8 @@ export interface RunIdentity {
   dataset: string;
   /** SHA-256 of the names and shapes of what is trained. */
   parameters: string;
+  /** SHA-256 of the evaluation's examples; absent without evaluation. */
+  evaluation?: string;
 }
 
 /** Sums of the run so far that the files of the Trainer do not hold. */
@@ -35,6 +38,17 @@ export interface Progress {
   tokens: number;
   /** Seconds of training before this process. */
   seconds: number;
+  /** Updates that were left out because they were not finite, of the run and since the last log. */
+  skipped: number;
+  skippedSinceLog: number;
+  /** Epochs whose end was told; an epoch's last update may be saved before. */
+  epochsEnded: number;
+  /** An evaluation was due at this update and is not made: the run was asked to stop during it. */
+  evaluationPending: boolean;
+  /** Of a learning rate that follows a metric. */
+  schedule?: MetricScheduleState;
+  /** The default generator's state (base64) when it drew the epoch's order; where that order comes from it. */
+  epochRandom?: string;
 }
 
 interface RunFile {
@@ -79,6 +93,18 @@ export async function readResumable(folder: string): Promise<Resumable> {
   return { args: await read(ARGUMENTS), state: await read(TRAINER_STATE), identity, progress };
 }
 
+/** Puts the trained weights back. */
+export async function restoreWeights(
+  folder: string,
+  stem: WeightsStem,
+  parameters: readonly TrainedParameter[],
+): Promise<void> {
+  const weights = await openTensors((await resolveWeights(folder, stem)).headers);
+  noGrad(() => {
+    for (const { name, tensor, shape } of parameters) scope(() => ops.copy_(tensor, weights(name, shape)));
+  });
+}
+
 /** Puts the trained weights, the optimizer's state and the generator's state back. */
 export async function restore(
   folder: string,
@@ -86,10 +112,7 @@ export async function restore(
   parameters: readonly TrainedParameter[],
   optimizer: Optimizer,
 ): Promise<void> {
-  const weights = await openTensors((await resolveWeights(folder, stem)).headers);
-  noGrad(() => {
-    for (const { name, tensor, shape } of parameters) scope(() => ops.copy_(tensor, weights(name, shape)));
-  });
+  await restoreWeights(folder, stem, parameters);
   optimizer.loadState(await openTensors([await readHeader(join(folder, OPTIMIZER))]));
   const rng = await readHeader(join(folder, RNG));
   const { begin, end } = rng.tensors.get("cpu")!;

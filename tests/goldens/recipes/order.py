@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -37,6 +38,12 @@ def grouped(n: int, batch: int, seed: int) -> dict:
     lengths = [5 + (37 * i * i + 11 * i) % 97 for i in range(n)]
     order = get_length_grouped_indices(lengths, batch, generator=torch.Generator().manual_seed(seed))
     return {"lengths": lengths, "batch_size": batch, "seed": seed, "order": order}
+
+
+def shuffled(n: int, seed: int) -> dict:
+    """The order of `shuffle_dataset`: numpy's, not torch's."""
+    rows = datasets.Dataset.from_dict({"row": list(range(n))})
+    return {"n": n, "seed": seed, "order": rows.shuffle(seed=seed)["row"][:]}
 
 
 def check_replay(name: str) -> None:
@@ -78,5 +85,6 @@ def make() -> None:
             "draws": [draws(42), draws(1234567890123)],
             "random": [permutation(n, seed) for n in (1, 2, 21, 24, 1000) for seed in (42, 7)],
             "group_by_length": [grouped(21, 8, 42), grouped(200, 4, 7), grouped(513, 2, 1)],
+            "shuffle_dataset": [shuffled(n, seed) for n, seed in [(1, 42), (2, 0), (21, 42), (24, 7), (1000, 4294967295)]],
         },
     )

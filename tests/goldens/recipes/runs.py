@@ -62,6 +62,31 @@ RUNS = {
     ),
     "label-smoothing": run(lora=LORA, loss_type="nll", label_smoothing_factor=0.1, **{**HOT, "num_train_epochs": 1}),
     "neftune": run(lora=LORA, neftune_noise_alpha=5.0, **{**HOT, "num_train_epochs": 1}),
+    "neftune-dropout-padded": run(
+        lora={**LORA, "lora_dropout": 0.1}, neftune_noise_alpha=5.0, pad_to_multiple_of=16,
+        include_num_input_tokens_seen="all", **{**HOT, "num_train_epochs": 1},
+    ),
+    "shuffle-dataset": run(
+        lora=LORA, shuffle_dataset=True, train_sampling_strategy="sequential", include_num_input_tokens_seen="non_padding",
+        **{**HOT, "num_train_epochs": 1},
+    ),
+    "packing": run(data="text", lora=LORA, packing=True, max_length=96, **{**HOT, "gradient_accumulation_steps": 2}),
+    "packing-completion": run(
+        lora=LORA, packing=True, max_length=128, shuffle_dataset=True,
+        **{**HOT, "gradient_accumulation_steps": 2, "num_train_epochs": 2},
+    ),
+    "packing-split": run(
+        data="text", lora=LORA, packing=True, packing_strategy="bfd_split", max_length=40, shuffle_dataset=True,
+        **{**HOT, "gradient_accumulation_steps": 2, "num_train_epochs": 1},
+    ),
+    "packing-neftune-dropout": run(
+        data="text", lora={**LORA, "lora_dropout": 0.1}, packing=True, max_length=96, neftune_noise_alpha=5.0,
+        pad_to_multiple_of=16, include_num_input_tokens_seen="all", **{**HOT, "gradient_accumulation_steps": 2},
+    ),
+    "padding-free-neftune-dropout": run(
+        lora={**LORA, "lora_dropout": 0.1}, padding_free=True, max_length=None, neftune_noise_alpha=5.0,
+        **{**HOT, "num_train_epochs": 1},
+    ),
 }  # fmt: skip
 
 
@@ -70,9 +95,8 @@ class RecordingTrainer(SFTTrainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         self.micro = getattr(self, "micro", [])
-        self.micro.append(
-            {"rng_next": str(next_draw()), "tokens": int(inputs["attention_mask"].sum()), "num_items": int(num_items_in_batch)}
-        )
+        tokens = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
+        self.micro.append({"rng_next": str(next_draw()), "tokens": int(tokens), "num_items": int(num_items_in_batch)})
         return super().training_step(model, inputs, num_items_in_batch)
 
 

@@ -1,0 +1,55 @@
+/** What a run has to compute, counted from its data: the same for every program that trains it. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { loadRows } from "../dist/data/read.js";
+import { tokenizeDataset } from "../dist/data/tokenize.js";
+import { Tokenizer } from "../dist/data/tokenizer.js";
+import { planRun, windowOf } from "../dist/train/plan.js";
+import { epochOrder } from "../dist/train/sampler.js";
+
+/** A window of examples: all tokens, those whose next token is a label, and tokens with the padding to equal length. */
+function count(batches) {
+  const total = { tokens: 0, labels: 0, padded: 0 };
+  for (const batch of batches) {
+    for (const { inputIds, labels } of batch) {
+      total.tokens += inputIds.length;
+      total.labels += labels.subarray(1).filter((label) => label !== -100).length;
+    }
+    total.padded += batch.length * Math.max(...batch.map(({ inputIds }) => inputIds.length));
+  }
+  return total;
+}
+
+/** Weights of the linear layers inside the decoder, and of the output head. */
+export function linearWeights(folder) {
+  const config = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
+  const { hidden_size: hidden, intermediate_size: inner, num_attention_heads: heads } = config;
+  const width = config.head_dim ?? hidden / heads;
+  const keys = (config.num_key_value_heads ?? heads) * width;
+  const layer = 2 * hidden * heads * width + 2 * hidden * keys + 3 * hidden * inner;
+  return { decoder: config.num_hidden_layers * layer, head: config.vocab_size * hidden };
+}
+
+/**
+ * Tokens and FLOPs of the first updates of a run, in the order of training. FLOPs are those of a frozen model's linear
+ * layers, 4 per weight and token (forward, and backward to the activations), with the head at labelled tokens only.
+ */
+export async function workload(config, steps) {
+  const { training_args: args } = config;
+  const rows = await loadRows(config.dataset, { dataset_text_field: args.dataset_text_field });
+  const { examples } = await tokenizeDataset(rows, await Tokenizer.load(config.model), args);
+  const { decoder, head } = linearWeights(config.model);
+  const plan = planRun(examples.length, args);
+  const size = args.per_device_train_batch_size;
+  const work = [];
+  for (let step = 0; step < steps; step++) {
+    const order = await epochOrder(plan.examples, Math.floor(step / plan.stepsPerEpoch), args);
+    const [first, end] = windowOf(plan, step % plan.stepsPerEpoch, args.gradient_accumulation_steps);
+    const batches = Array.from({ length: end - first }, (_, i) =>
+      Array.from(order.subarray((first + i) * size, (first + i + 1) * size), (row) => examples[row]),
+    );
+    const counted = count(batches);
+    work.push({ ...counted, flops: 4 * (decoder * counted.tokens + head * counted.labels) });
+  }
+  return work;
+}

@@ -1,0 +1,126 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { Command } from "commander";
+import type { Override } from "../config/overrides.js";
+import { UserError } from "../errors.js";
+import type { EvaluationConfig } from "../train/evaluateModel.js";
+
+/** `slimtune eval config.yaml`, or `slimtune eval --model DIR --dataset FILE`: how good a model is on held-out data. */
+export function evalCommand(): Command {
+  return new Command("eval")
+    .description("measure a trained model, or any model, on held-out data")
+    .usage("[CONFIG.yaml] [--model DIR] [--adapter DIR] [--dataset FILE] [--json] [--name value ...]")
+    .argument("[words...]", "a config file, and options")
+    .allowUnknownOption()
+    .addHelpText(
+      "after",
+      `
+With a config file: measures what training left in its output_dir, on its eval_dataset.
+  --model DIR      measure this model instead (for instance the base model, to compare)
+  --adapter DIR    with this PEFT adapter on it
+  --dataset FILE   on this data instead
+  --json           print the metrics as JSON, at full precision
+Other options are training arguments, such as --per_device_eval_batch_size 16, --max_length 512 or --bf16.`,
+    )
+    .action(async (_: unknown, __: unknown, command: Command) => runEval(command.args));
+}
+
+/** Measures, and prints the metrics on stdout. @throws UserError for what a user can mend. */
+export async function runEval(words: readonly string[]): Promise<void> {
+  const asJson = words.includes("--json");
+  const { parseWords } = await import("../config/overrides.js");
+  const { files, overrides } = parseWords(words.filter((word) => word !== "--json"));
+  if (files.length > 1) throw new UserError(`unexpected "${files[1]}" on the command line: there is one config file`);
+  const file = files[0];
+  const config = file === undefined ? await fromOptions(overrides) : await fromConfig(file, overrides);
+  process.stderr.write(`Model  ${config.model}${config.adapter === undefined ? "" : ` with ${config.adapter}`}\n`);
+  const live = process.stderr.isTTY === true;
+  const onBatch = (batch: number, batches: number) => {
+    if (live) process.stderr.write(batch < batches ? `\r\x1b[Kevaluating ${batch}/${batches}` : "\r\x1b[K");
+  };
+  const { evaluateModel } = await import("../train/evaluateModel.js");
+  const metrics = await evaluateModel({ ...config, onBatch });
+  process.stdout.write(asJson ? `${JSON.stringify(metrics, null, 2)}\n` : await table(metrics));
+}
+
+/** What a metric tells, for a person who sees it for the first time. */
+const MEANINGS: Record<string, string> = {
+  eval_loss: "mean of -log p over the measured tokens; lower is better",
+  eval_perplexity: "e^loss: as unsure as between this many tokens",
+  eval_mean_token_accuracy: "share of tokens that were the model's first choice",
+  eval_entropy: "how spread the model's choices are, in nats",
+  eval_runtime: "seconds",
+};
+
+async function table(metrics: Readonly<Record<string, number>>): Promise<string> {
+  const { formatNumber } = await import("../train/progress.js");
+  const rows = Object.entries(metrics).map(([name, value]) => [name, formatNumber(value), MEANINGS[name] ?? ""] as const);
+  const width = (column: 0 | 1) => Math.max(...rows.map((row) => row[column].length));
+  return rows
+    .map(([name, value, meaning]) => `${name.padEnd(width(0))}  ${value.padStart(width(1))}  ${meaning}`.trimEnd())
+    .map((line) => `${line}\n`)
+    .join("");
+}
+
+const given = (overrides: readonly Override[], key: string) => overrides.some(({ path }) => path[0] === key);
+
+/** `--dataset` is what to measure on; a config's own `dataset` is what it trained on. */
+const measured = (override: Override): Override =>
+  override.path[0] === "dataset" ? { ...override, path: ["eval_dataset", ...override.path.slice(1)] } : override;
+
+async function fromConfig(file: string, overrides: readonly Override[]): Promise<EvaluationConfig> {
+  const { loadConfig } = await import("../config/index.js");
+  const { model, adapter, eval_dataset, training_args } = await loadConfig(file, overrides.map(measured));
+  if (eval_dataset === undefined) {
+    throw new UserError(`${file}: it has no eval_dataset; add one, or give --dataset FILE`);
+  }
+  const common = { dataset: eval_dataset, training_args };
+  if (given(overrides, "adapter")) return { ...common, model, adapter };
+  if (given(overrides, "model")) return { ...common, model };
+  const { output_dir } = training_args;
+  if (existsSync(join(output_dir, "adapter_config.json"))) return { ...common, model, adapter: output_dir };
+  if (existsSync(join(output_dir, "config.json"))) return { ...common, model: output_dir };
+  throw new UserError(
+    `output_dir: ${output_dir} holds no trained model. Train first (slimtune train ${file}), or name a model: --model ${model}`,
+  );
+}
+
+async function fromOptions(overrides: readonly Override[]): Promise<EvaluationConfig> {
+  const values: Record<string, unknown> = {};
+  const args: Record<string, unknown> = {};
+  for (const { given: option, path, value } of overrides.map(measured)) {
+    const [key, inner, ...rest] = path;
+    if (key === "training_args" && inner !== undefined && rest.length === 0) args[inner] = value;
+    else if (["model", "adapter", "eval_dataset"].includes(key) && inner === undefined) values[key] = value;
+    else throw new UserError(`${option}: slimtune eval takes it in a config file only`);
+  }
+  if (values.model === undefined) {
+    throw new UserError("nothing to evaluate: give a config file, or --model DIR and --dataset FILE");
+  }
+  if (values.eval_dataset === undefined) throw new UserError("nothing to evaluate on: give --dataset FILE");
+  const { datasetSchema } = await import("../data/config.js");
+  const { resolveDataset, resolveModel } = await import("../config/paths.js");
+  const { TrainingArguments } = await import("../train/arguments/index.js");
+  const local = (option: string, value: unknown) => {
+    const resolved = resolveModel(String(value), process.cwd());
+    if ("problem" in resolved) throw new UserError(`${option}: ${resolved.problem}`);
+    return resolved.value;
+  };
+  const dataset = datasetSchema.safeParse(values.eval_dataset);
+  if (!dataset.success) throw new UserError(`--dataset: ${dataset.error.issues[0]!.message}`);
+  const place = (path: string) => {
+    const resolved = resolveDataset(path, process.cwd());
+    if ("problem" in resolved) throw new UserError(`--dataset: ${resolved.problem}`);
+    return resolved.value;
+  };
+  const entries = [dataset.data].flat().map((entry) => {
+    if (typeof entry === "string") return place(entry);
+    return { ...entry, path: place(entry.path) };
+  });
+  return {
+    model: local("--model", values.model),
+    ...(values.adapter === undefined ? {} : { adapter: local("--adapter", values.adapter) }),
+    dataset: entries,
+    training_args: new TrainingArguments(args),
+  };
+}

@@ -1,0 +1,46 @@
+/** Random numbers for a batch as Python draws them. */
+import { noGrad, ops, type Tensor } from "../torch/index.js";
+import type { Batch } from "./batch.js";
+import type { DropoutSource } from "./linear.js";
+
+/**
+ * Draws over the batch that Python would compute, padding and all, [B, T, width], and takes the rows of real tokens.
+ * So the same seed drops the same activations and adds the same noise.
+ */
+export class PaddedRandom implements DropoutSource {
+  readonly #rows: readonly number[];
+  readonly #width: number; // T
+  #real: Tensor | undefined; // [N]
+
+  constructor({ padded }: Batch) {
+    this.#rows = padded.rows;
+    this.#width = padded.width;
+  }
+
+  mask(p: number, width: number): Tensor {
+    const mask = ops.empty([this.#rows.length * this.#width, width]);
+    ops.bernoulli_(mask, 1 - p);
+    return this.#take(ops.mulScalar(mask, 1 / (1 - p)));
+  }
+
+  /**
+   * NEFTune's noise on the embeddings (Jain et al. 2023, arXiv:2310.05914): uniform within ± alpha / √(T · hidden).
+   * @returns [N, hidden]
+   */
+  noise(alpha: number, hidden: number): Tensor {
+    const bound = Math.fround(alpha / Math.fround(Math.sqrt(this.#width * hidden))); // float32, as Python has it
+    return noGrad(() => {
+      const noise = ops.empty([this.#rows.length * this.#width, hidden]);
+      ops.uniform_(noise, -bound, bound);
+      return this.#take(noise);
+    });
+  }
+
+  #take(drawn: Tensor): Tensor {
+    if (this.#rows.every((length) => length === this.#width)) return drawn;
+    this.#real ??= ops.int64(
+      this.#rows.flatMap((length, row) => Array.from({ length }, (_, i) => row * this.#width + i)),
+    );
+    return ops.indexSelect(drawn, 0, this.#real);
+  }
+}

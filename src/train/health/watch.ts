@@ -1,0 +1,114 @@
+/** A loss or gradient that is no number: caught before the optimizer uses it, written down, and dealt with. */
+import { appendFile } from "node:fs/promises";
+import { join } from "node:path";
+import { UserError } from "../../errors.js";
+import type { HealthConfig } from "./config.js";
+
+export const HEALTH_LOG = "health.jsonl";
+
+/** One bad update, as a line of health.jsonl. */
+export interface Incident {
+  /** ISO 8601 */
+  time: string;
+  /** The update that was not made, counted from 1. */
+  step: number;
+  epoch: number;
+  /** A number, or "NaN", "Infinity" or "-Infinity". */
+  loss: number | string;
+  grad_norm: number | string;
+  learning_rate: number;
+  /** The examples of the update, as numbers of the prepared dataset from 0. */
+  examples: number[];
+  /** Where those examples stand: `file:line`. */
+  sources: string[];
+  action: "stop" | "skip" | "rollback";
+  /** Bad updates one after another, this one included. */
+  in_a_row: number;
+}
+
+/** What was about to be made. */
+export interface Suspect {
+  step: number;
+  epoch: number;
+  loss: number;
+  gradNorm: number;
+  learningRate: number;
+  examples: number[];
+  sources: string[];
+}
+
+const writable = (value: number) => (Number.isFinite(value) ? value : String(value));
+
+export class HealthWatch {
+  readonly #config: HealthConfig;
+  readonly #outputDir: string;
+  readonly #log: (line: string) => void;
+  readonly #onIncident: (incident: Incident) => void;
+  #inARow = 0;
+
+  constructor(
+    config: HealthConfig,
+    outputDir: string,
+    log: (line: string) => void,
+    onIncident: (incident: Incident) => void,
+  ) {
+    this.#config = config;
+    this.#outputDir = outputDir;
+    this.#log = log;
+    this.#onIncident = onIncident;
+  }
+
+  /** A good update was made. */
+  good(): void {
+    this.#inARow = 0;
+  }
+
+  /**
+   * Writes the incident to health.jsonl.
+   * @param canRollBack whether there is a checkpoint to go back to
+   * @returns what to do instead of the update
+   * @throws UserError when the policy is to stop, or nothing else is left
+   */
+  async bad(suspect: Suspect, canRollBack: boolean): Promise<"skip" | "rollback"> {
+    const { non_finite: policy, max_in_a_row: most } = this.#config;
+    this.#inARow++;
+    const tooMany = policy !== "stop" && this.#inARow >= most;
+    const nowhere = policy === "rollback" && !canRollBack;
+    const action = tooMany || nowhere ? "stop" : policy;
+    const incident: Incident = {
+      time: new Date().toISOString(),
+      step: suspect.step,
+      epoch: suspect.epoch,
+      loss: writable(suspect.loss),
+      grad_norm: writable(suspect.gradNorm),
+      learning_rate: suspect.learningRate,
+      examples: suspect.examples,
+      sources: suspect.sources,
+      action,
+      in_a_row: this.#inARow,
+    };
+    const file = join(this.#outputDir, HEALTH_LOG);
+    await appendFile(file, `${JSON.stringify(incident)}\n`).catch((error: Error) => {
+      this.#log(`${file} cannot be written: ${error.message}`);
+    });
+    this.#onIncident(incident);
+    const what = `update ${suspect.step}: the loss is ${suspect.loss}, the gradient norm ${suspect.gradNorm}, at learning rate ${suspect.learningRate} (${describe(suspect)})`;
+    if (action === "stop") {
+      const why = nowhere
+        ? " There is no checkpoint yet to roll back to."
+        : tooMany
+          ? ` That is ${this.#inARow} in a row (health.max_in_a_row).`
+          : "";
+      throw new UserError(
+        `Training stopped before ${what}.${why} Nothing of it reached the weights, and the checkpoints are good. Look at the examples listed in ${file}; when they are in order, resume from a checkpoint with a lower learning_rate, more warmup_steps or a lower max_grad_norm. health.non_finite: skip leaves such updates out.`,
+      );
+    }
+    this.#log(`${action === "skip" ? "Skipped" : "Rolling back at"} ${what}`);
+    return action;
+  }
+}
+
+function describe({ examples, sources }: Suspect): string {
+  const shown = sources.length > 0 ? sources : examples.map((example) => `example ${example}`);
+  return shown.slice(0, 8).join(", ") + (shown.length > 8 ? `, and ${shown.length - 8} more` : "");
+}
