@@ -5,9 +5,9 @@
 #include <deque>
 #include <mutex>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "bindings.h"
+#include "open_ops.h"
 #include "values.h"
 
 namespace slimtune {
@@ -37,32 +37,6 @@ std::deque<Op>& ops() {
   return all;
 }
 
-/// ATen's private ops trust their caller; only those that slimtune uses, whose checks were read, are let through.
-bool allowed(const std::string& name) {
-  static const std::unordered_set<std::string> checkedPrivate = {
-      "aten::_fused_adamw_",
-      "aten::_foreach_norm.Scalar",
-      "aten::_foreach_mul_.Scalar",
-      "aten::_foreach_mul_.Tensor",
-      "aten::_foreach_add_.Scalar",
-      "aten::_foreach_zero_",
-      "aten::_log_softmax",
-      "aten::_softmax",
-  };
-  const auto colons = name.find("::");
-  if (colons == std::string::npos) return false;
-  const std::string space = name.substr(0, colons);
-  if (space == "slimtune") return true;
-  if (space != "aten") return false;
-  const std::string base = name.substr(colons + 2);
-  if (base.rfind("set_data", 0) == 0 || base.rfind("set_.", 0) == 0 || base == "set_" || base == "from_file") return false;
-  // Public, but with the same trust: packed weights are read as pointers, saved indices as they are.
-  for (const char* trusting : {"_backward", "fbgemm_", "quantized_", "mkldnn_", "miopen_", "cudnn_", "fractional_max_"}) {
-    if (base.find(trusting) != std::string::npos) return false;
-  }
-  return base[0] != '_' || checkedPrivate.count(name) > 0;
-}
-
 const Op& opOf(const Napi::Value& id) {
   const int64_t index = integerOf(id, "op");
   std::lock_guard<std::mutex> lock(opsMutex);
@@ -78,7 +52,9 @@ Napi::Value findOp(const Napi::CallbackInfo& info) {
   if (auto found = known.find(full); found != known.end()) {
     return Napi::Number::New(info.Env(), static_cast<double>(found->second));
   }
-  if (!allowed(full)) throw std::runtime_error("op " + full + " is not open to JavaScript");
+  if (!isOpen(full)) {
+    throw std::runtime_error("op " + full + " is not open to JavaScript; native/src/open_ops.cc lists those that are");
+  }
   const auto dot = full.find('.');
   const std::string name = full.substr(0, dot);
   const std::string overload = dot == std::string::npos ? "" : full.substr(dot + 1);

@@ -1,5 +1,5 @@
 /** The Llama decoder: embeddings, layers of attention and gated MLP, final norm, output head. */
-import { ops, type Tensor } from "../torch/index.js";
+import { ops, scope, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
 import type { DropoutSource, Linear } from "./linear.js";
 import type { Precision } from "./precision.js";
@@ -62,8 +62,14 @@ export class Decoder {
     let x = ops.to(ops.embedding(this.embedding, ops.int64(ids)), "float32"); // [N, H]
     if (noise) x = ops.add(x, noise);
     this.layers.forEach((layer, index) => {
-      x = ops.add(x, this.#attention(layer, index, x, ids.length, rotation, attention, dropout));
-      x = ops.add(x, this.#mlp(layer, x, dropout));
+      // A scope for each piece: what autograd does not save is freed at once, not after the backward pass.
+      const between = scope(() =>
+        ops.add(x, this.#attention(layer, index, x, ids.length, rotation, attention, dropout)),
+      );
+      const after = scope(() => ops.add(between, this.#mlp(layer, between, dropout)));
+      between.dispose();
+      x.dispose();
+      x = after;
     });
     return x;
   }
@@ -80,8 +86,10 @@ export class Decoder {
 
   /** x / rms(x) · weight in float32, then in the compute dtype; x is [N, H]. */
   #norm(x: Tensor, weight: Tensor): Tensor {
-    const inverse = ops.rsqrt(ops.addScalar(ops.mean(ops.square(x), -1, true), this.config.rmsNormEps)); // [N, 1]
-    return this.#compute(ops.mul(ops.to(weight, "float32"), ops.mul(x, inverse)));
+    return scope(() => {
+      const inverse = ops.rsqrt(ops.addScalar(ops.mean(ops.square(x), -1, true), this.config.rmsNormEps)); // [N, 1]
+      return this.#compute(ops.mul(ops.to(weight, "float32"), ops.mul(x, inverse)));
+    });
   }
 
   #attention(
@@ -96,16 +104,16 @@ export class Decoder {
     const { heads, kvHeads, headDim } = this.config;
     const h = this.#norm(x, layer.inputNorm);
     const split = (y: Tensor, count: number) => ops.reshape(y, [tokens, count, headDim]);
-    const turn = (y: Tensor) => this.#compute(rotate(y, rotation, headDim)); // cos is float32, so the product is too
-    const q = turn(split(layer.q.forward(h, dropout), heads)); // [N, heads, D]
-    const k = turn(split(layer.k.forward(h, dropout), kvHeads)); // [N, kv heads, D]
+    const turned = (y: Tensor, count: number) => scope(() => this.#compute(rotate(split(y, count), rotation, headDim))); // cos is float32, so the product is too
+    const q = turned(layer.q.forward(h, dropout), heads); // [N, heads, D]
+    const k = turned(layer.k.forward(h, dropout), kvHeads); // [N, kv heads, D]
     const v = split(layer.v.forward(h, dropout), kvHeads); // [N, kv heads, D]
     return layer.o.forward(attention.attend(index, q, k, v), dropout);
   }
 
   #mlp(layer: DecoderLayer, x: Tensor, dropout: DropoutSource | undefined): Tensor {
     const h = this.#norm(x, layer.postNorm);
-    const gated = ops.mul(ops.silu(layer.gate.forward(h, dropout)), layer.up.forward(h, dropout)); // [N, I]
+    const gated = scope(() => ops.mul(ops.silu(layer.gate.forward(h, dropout)), layer.up.forward(h, dropout))); // [N, I]
     return layer.down.forward(gated, dropout);
   }
 

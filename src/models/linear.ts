@@ -1,6 +1,6 @@
 /** A linear layer, frozen or trained, with a LoRA adapter on it or none. */
 import { op } from "../torch/dispatch.js";
-import { ops, type Tensor } from "../torch/index.js";
+import { ops, scope, type Tensor } from "../torch/index.js";
 import type { Precision } from "./precision.js";
 
 /** Draws dropout masks for the tokens of the batch at hand. */
@@ -37,12 +37,15 @@ export class Linear {
 
   /** x is [N, in] in the compute dtype, as is the result, [N, out]. */
   forward(x: Tensor, dropout?: DropoutSource): Tensor {
-    const y = op("slimtune::mixed_linear", x, this.weight, this.bias);
-    if (!this.lora) return y;
-    const { a, b, scaling, dropout: p } = this.lora;
-    const dropped = dropout && p > 0 ? ops.mul(x, this.#cast(dropout.mask(p, this.inFeatures))) : x;
-    const low = ops.linear(dropped, this.#cast(a)); // [N, r]
-    return ops.addScaled(y, ops.linear(low, this.#cast(b)), scaling);
+    return scope(() => {
+      const y = op("slimtune::mixed_linear", x, this.weight, this.bias);
+      if (!this.lora) return y;
+      const { a, b, scaling, dropout: p } = this.lora;
+      const dropped = dropout && p > 0 ? ops.mul(x, this.#cast(dropout.mask(p, this.inFeatures))) : x;
+      const low = ops.linear(dropped, this.#cast(a)); // [N, r]
+      ops.addmm_(y, low, ops.transpose(this.#cast(b), 0, 1), scaling); // in place: autograd does not need y
+      return y;
+    });
   }
 
   #cast(x: Tensor): Tensor {

@@ -10,11 +10,17 @@ import type { DropoutSource } from "./linear.js";
 export class PaddedRandom implements DropoutSource {
   readonly #rows: readonly number[];
   readonly #width: number; // T
-  #real: Tensor | undefined; // [N]
+  /** Rows of real tokens, [N]; made at once, so that it belongs to the scope around and not to a layer's. */
+  readonly #real: Tensor | undefined;
 
   constructor({ padded }: Batch) {
     this.#rows = padded.rows;
     this.#width = padded.width;
+    if (this.#rows.some((length) => length !== this.#width)) {
+      this.#real = ops.int64(
+        this.#rows.flatMap((length, row) => Array.from({ length }, (_, i) => row * this.#width + i)),
+      );
+    }
   }
 
   mask(p: number, width: number): Tensor {
@@ -37,10 +43,6 @@ export class PaddedRandom implements DropoutSource {
   }
 
   #take(drawn: Tensor): Tensor {
-    if (this.#rows.every((length) => length === this.#width)) return drawn;
-    this.#real ??= ops.int64(
-      this.#rows.flatMap((length, row) => Array.from({ length }, (_, i) => row * this.#width + i)),
-    );
-    return ops.indexSelect(drawn, 0, this.#real);
+    return this.#real ? ops.indexSelect(drawn, 0, this.#real) : drawn;
   }
 }

@@ -65,6 +65,11 @@ export function random_(x: Tensor): void {
   opInPlace("aten::random_", x);
 }
 
+/** y += alpha · a·b; y is [N, M], a [N, K], b [K, M]. */
+export function addmm_(y: Tensor, a: Tensor, b: Tensor, alpha: number): void {
+  opInPlace("aten::addmm_", y, a, b, 1, alpha);
+}
+
 export function copy_(target: Tensor, source: Tensor): void {
   opInPlace("aten::copy_", target, source);
 }
@@ -128,11 +133,6 @@ export function add(x: Tensor, y: Tensor): Tensor {
 
 export function addScalar(x: Tensor, value: number): Tensor {
   return op("aten::add.Scalar", x, value);
-}
-
-/** x + alpha · y */
-export function addScaled(x: Tensor, y: Tensor, alpha: number): Tensor {
-  return op("aten::add.Tensor", x, y, alpha);
 }
 
 export function sub(x: Tensor, y: Tensor): Tensor {

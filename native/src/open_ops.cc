@@ -1,0 +1,75 @@
+#include "open_ops.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace slimtune {
+namespace {
+
+// Sorted. tests/bridge/fuzz.test.ts throws random arguments at each.
+constexpr std::string_view kOpen[] = {
+    "aten::_foreach_add_.Scalar",
+    "aten::_foreach_mul_.Scalar",
+    "aten::_foreach_norm.Scalar",
+    "aten::_fused_adamw_",  // with checks of our own: dispatch.cc
+    "aten::add.Scalar",
+    "aten::add.Tensor",
+    "aten::add_.Scalar",
+    "aten::addmm_",
+    "aten::argmax",
+    "aten::bernoulli_.float",
+    "aten::cat",
+    "aten::clone",
+    "aten::copy_",
+    "aten::cos",
+    "aten::cross_entropy_loss",
+    "aten::detach",
+    "aten::embedding",
+    "aten::empty.memory_format",
+    "aten::equal",
+    "aten::exp",
+    "aten::expand",
+    "aten::index.Tensor",
+    "aten::index_select",
+    "aten::linalg_vector_norm",
+    "aten::linear",
+    "aten::log_softmax.int",
+    "aten::matmul",
+    "aten::mean.dim",
+    "aten::mul.Scalar",
+    "aten::mul.Tensor",
+    "aten::narrow",
+    "aten::neg",
+    "aten::normal_",
+    "aten::random_",
+    "aten::randperm",
+    "aten::randperm.generator",
+    "aten::requires_grad_",
+    "aten::reshape",
+    "aten::rsqrt",
+    "aten::scaled_dot_product_attention",
+    "aten::select.int",
+    "aten::silu",
+    "aten::sin",
+    "aten::sort",
+    "aten::split.Tensor",
+    "aten::square",
+    "aten::stack",
+    "aten::sub.Tensor",
+    "aten::sum",
+    "aten::sum.dim_IntList",
+    "aten::to.dtype",
+    "aten::transpose.int",
+    "aten::uniform_",
+    "aten::unsqueeze",
+    "aten::zero_",
+    "aten::zeros",
+    "aten::zeros_like",
+    "slimtune::mixed_linear",
+};
+
+}  // namespace
+
+bool isOpen(std::string_view name) { return std::binary_search(std::begin(kOpen), std::end(kOpen), name); }
+
+}  // namespace slimtune
