@@ -12,12 +12,12 @@ export {
 export type { LoraConfigInput as LoraConfig } from "./peft/config.js";
 export { TrainingArguments, type TrainingArgumentsInput } from "./train/arguments/index.js";
 export type { LogEntry, TrainerCallback, TrainerControl, TrainerState } from "./train/callbacks.js";
-export type { TrainingEvent } from "./train/handle/events.js";
-export type { HealthConfigInput as HealthConfig } from "./train/health/config.js";
-export type { Incident } from "./train/health/watch.js";
-export type { TrainOutput } from "./train/loop.js";
 export { EarlyStoppingCallback, type EarlyStoppingOptions } from "./train/earlyStopping.js";
 export type { EvaluatedExample } from "./train/evaluate.js";
 export { type EvaluationConfig, evaluateModel } from "./train/evaluateModel.js";
 export type { ComputeMetrics, MetricContext } from "./train/evaluator.js";
+export type { TrainingEvent } from "./train/handle/events.js";
+export type { HealthConfigInput as HealthConfig } from "./train/health/config.js";
+export type { Incident } from "./train/health/watch.js";
+export type { TrainOutput } from "./train/loop.js";
 export { Trainer, type TrainerConfig } from "./train/trainer.js";

@@ -182,7 +182,12 @@ describe("evaluate", () => {
     [{ f1: "0.5" }, /computeMetrics: f1 is 0.5; a metric must be a finite number/],
   ])("refuses %j of a metric function", (result, message) =>
     withModel(async (model) => {
-      const failing = evaluate({ model, examples: rowsOf(4), ...plain, compute: () => result as Record<string, number> });
+      const failing = evaluate({
+        model,
+        examples: rowsOf(4),
+        ...plain,
+        compute: () => result as Record<string, number>,
+      });
       await expect(failing).rejects.toThrow(UserError);
       await expect(evaluate({ model, examples: rowsOf(4), ...plain, compute: () => result as never })).rejects.toThrow(
         message,

@@ -3,7 +3,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import type { LoraConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArgumentsInput } from "../src/index.js";
+import type {
+  LoraConfig,
+  TrainerCallback,
+  TrainerControl,
+  TrainerState,
+  TrainingArgumentsInput,
+} from "../src/index.js";
 import { Trainer } from "../src/index.js";
 import { fixturePath, readGoldenJson } from "./support/goldens.js";
 

@@ -160,7 +160,14 @@ describe("the process stays alive", () => {
       { max_steps: 2, per_device_train_batch_size: 1, gradient_accumulation_steps: 64, num_train_epochs: 20 },
       {
         callbacks: [
-          { onStepBegin: () => void (inUpdate = true), onPreOptimizerStep: () => void (inUpdate = false) },
+          {
+            onStepBegin: () => {
+              inUpdate = true;
+            },
+            onPreOptimizerStep: () => {
+              inUpdate = false;
+            },
+          },
         ],
       },
     );

@@ -35,7 +35,8 @@ async function poisoned(rows: number[]): Promise<Pick<TrainerConfig, "model" | "
   expect(id).toBeGreaterThan(0);
   const model = await changedModel((weight, name) => {
     if (name !== "model.embed_tokens.weight") return;
-    const width = weight.length / JSON.parse(readFileSync(join(fixturePath("tiny-llama"), "config.json"), "utf8")).vocab_size;
+    const width =
+      weight.length / JSON.parse(readFileSync(join(fixturePath("tiny-llama"), "config.json"), "utf8")).vocab_size;
     weight.fill(Number.NaN, id * width, (id + 1) * width);
   });
   const dataset = join(folder(), "data.jsonl");
@@ -70,7 +71,10 @@ async function run(
   });
   const lines = (name: string) =>
     existsSync(join(output_dir, name))
-      ? readFileSync(join(output_dir, name), "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line))
+      ? readFileSync(join(output_dir, name), "utf8")
+          .split("\n")
+          .filter(Boolean)
+          .map((line) => JSON.parse(line))
       : [];
   return { output_dir, log, error, history: lines("metrics.jsonl"), incidents: lines("health.jsonl") };
 }
@@ -90,7 +94,10 @@ async function expectFinite(output: string): Promise<void> {
 describe("a loss that is no number", () => {
   it("stops the run before the optimizer sees it, and is written down with its example", async () => {
     const source = await poisoned([5]);
-    const { error, incidents, history, output_dir } = await run(source, undefined, { save_strategy: "steps", save_steps: 2 });
+    const { error, incidents, history, output_dir } = await run(source, undefined, {
+      save_strategy: "steps",
+      save_steps: 2,
+    });
     expect(error?.name).toBe("UserError");
     expect(error?.message).toMatch(/stopped before update 6: the loss is NaN, the gradient norm NaN, at learning rate/);
     expect(error?.message).toContain(`${source.dataset}:6`);
@@ -157,7 +164,13 @@ describe("a loss that is no number", () => {
     await expectFinite(rolled.output_dir);
     // The loss of update 8 is what the weights of checkpoint-4 make of the eighth example: so is a run on that alone.
     const alone = join(folder(), "eighth.jsonl");
-    writeFileSync(alone, readFileSync(source.dataset as string, "utf8").split("\n").slice(7, 8).join("\n"));
+    writeFileSync(
+      alone,
+      readFileSync(source.dataset as string, "utf8")
+        .split("\n")
+        .slice(7, 8)
+        .join("\n"),
+    );
     const probe = new Trainer({
       ...tinyConfig(folder(), { max_steps: 1 }, { lora: undefined }),
       model: source.model,
@@ -174,7 +187,12 @@ describe("a loss that is no number", () => {
     const whole = await run(source, { non_finite: "rollback" }, args);
     const output_dir = folder();
     cpSync(join(whole.output_dir, "checkpoint-8"), join(output_dir, "checkpoint-8"), { recursive: true });
-    const resumed = await run(source, { non_finite: "rollback" }, { ...args, resume_from_checkpoint: true }, output_dir);
+    const resumed = await run(
+      source,
+      { non_finite: "rollback" },
+      { ...args, resume_from_checkpoint: true },
+      output_dir,
+    );
     expect(resumed.error).toBeUndefined();
     expect(await weightsOf(output_dir)).toEqual(await weightsOf(whole.output_dir));
     expect(resumed.history.at(-1)!.train_loss).toBe(whole.history.at(-1)!.train_loss);
@@ -247,7 +265,9 @@ describe("before the first update", () => {
 
   it("answers that are all cut off before their end are an error", async () => {
     const rows = Array.from({ length: 3 }, (_, i) => ({ prompt: "a", completion: `${i} and so on and on and on` }));
-    const { error } = await run({ model: fixturePath("tiny-llama"), dataset: dataset(rows) }, undefined, { max_length: 6 });
+    const { error } = await run({ model: fixturePath("tiny-llama"), dataset: dataset(rows) }, undefined, {
+      max_length: 6,
+    });
     expect(error?.message).toMatch(/Every row was cut, and with its end that token: raise max_length/);
   });
 

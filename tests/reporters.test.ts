@@ -91,11 +91,21 @@ function readEvents(path: string): TensorBoardRecord[] {
     const message = checked(bytes.subarray(at + 12, at + 12 + length), bytes.readUInt32LE(at + 12 + length));
     at += 16 + length;
     const step = message[9] === 0x10 ? message[10]! : 0; // small steps only: one byte
-    const scalar = /\x0a[^]((?:train|eval|test)\/[\w/]+)\x15([^]{4})$/.exec(message.toString("latin1"));
-    if (!scalar) records.push({ step, message });
-    else records.push({ step, tag: scalar[1], value: Buffer.from(scalar[2]!, "latin1").readFloatLE(), message });
+    records.push({ step, message, ...scalarOf(message) });
   }
   return records;
+}
+
+/** Tag and value, where a record ends with a tag (field 1, its length, text) and a float (field 2). */
+function scalarOf(message: Buffer): Pick<TensorBoardRecord, "tag" | "value"> {
+  const end = message.length - 5;
+  if (message[end] !== 0x15) return {};
+  for (let length = 1; length < Math.min(128, end - 2); length++) {
+    const start = end - length;
+    if (message[start - 1] !== length || message[start - 2] !== 0x0a) continue;
+    return { tag: message.toString("utf8", start, end), value: message.readFloatLE(end + 1) };
+  }
+  return {};
 }
 
 describe("report_to: tensorboard", () => {
@@ -122,7 +132,8 @@ describe("report_to: tensorboard", () => {
     expect(readdirSync(join(output, "runs"))).toEqual([run]);
     const [, second] = files();
     const [, restart, next] = readEvents(join(output, "runs", run!, second!));
-    expect(restart).toMatchObject({ step: 3, tag: undefined });
+    expect(restart!.step).toBe(3);
+    expect(restart!.tag).toBeUndefined();
     expect(next).toMatchObject({ step: 3, tag: "train/loss" });
   });
 
@@ -139,9 +150,15 @@ describe("report_to: tensorboard", () => {
     writeFileSync(blocked, "");
     vi.stubEnv("TENSORBOARD_LOGGING_DIR", join(blocked, "below"));
     const log: string[] = [];
-    const trainer = tinyTrainer(folder(), { max_steps: 3, report_to: "tensorboard" }, { log: (line) => log.push(line) });
+    const trainer = tinyTrainer(
+      folder(),
+      { max_steps: 3, report_to: "tensorboard" },
+      { log: (line) => log.push(line) },
+    );
     expect((await trainer.train()).global_step).toBe(3);
-    expect(log.filter((line) => /report_to tensorboard: ENOTDIR.*Training goes on without it/.test(line))).toHaveLength(1);
+    expect(log.filter((line) => /report_to tensorboard: ENOTDIR.*Training goes on without it/.test(line))).toHaveLength(
+      1,
+    );
   });
 
   it("uses the Trainer's names", () => {
@@ -209,10 +226,16 @@ describe("report_to: mlflow", () => {
       await new Promise((resolve) => setTimeout(resolve, 20)); // so that requests fail between the steps
       if (global_step === 6) server.failWith = undefined;
     };
-    const trainer = tinyTrainer(output, { max_steps: 8, report_to: "mlflow" }, { ...logged(log), callbacks: [{ onStepEnd }] });
+    const trainer = tinyTrainer(
+      output,
+      { max_steps: 8, report_to: "mlflow" },
+      { ...logged(log), callbacks: [{ onStepEnd }] },
+    );
     await trainer.train();
     expect(log.filter((line) => line.startsWith("report_to mlflow"))).toEqual([
-      expect.stringMatching(/answers 503 to experiments\/get-by-name.*Training goes on; figures are kept and sent later/),
+      expect.stringMatching(
+        /answers 503 to experiments\/get-by-name.*Training goes on; figures are kept and sent later/,
+      ),
     ]);
     expect(server.runs[0]!.metrics.filter(({ key }) => key === "loss").map(({ step }) => step)).toEqual([
       1, 2, 3, 4, 5, 6, 7, 8,
@@ -237,7 +260,9 @@ describe("report_to: mlflow", () => {
 
   it("needs the address of a server", () => {
     vi.stubEnv("MLFLOW_TRACKING_URI", "");
-    expect(() => tinyTrainer(folder(), { report_to: "mlflow" })).toThrow(/needs the environment variable MLFLOW_TRACKING_URI/);
+    expect(() => tinyTrainer(folder(), { report_to: "mlflow" })).toThrow(
+      /needs the environment variable MLFLOW_TRACKING_URI/,
+    );
     vi.stubEnv("MLFLOW_TRACKING_URI", "./mlruns");
     expect(() => tinyTrainer(folder(), { report_to: "mlflow" })).toThrow(/it is "\.\/mlruns"/);
   });

@@ -13,9 +13,7 @@ import { Random } from "./random.mjs";
 
 const trainRows = 3000;
 const heldoutRows = 200;
-const pretrainingRows = 9000;
-/** Characters per pretraining row: up to about 256 tokens. */
-const rowLength = 900;
+const pretrainingRows = 60_000;
 
 const jsonl = (rows) => `${rows.map((row) => JSON.stringify(row)).join("\n")}\n`;
 
@@ -35,21 +33,10 @@ export function instructionSplits() {
   return { train: jsonl(rows.slice(0, trainRows)), heldout: jsonl(rows.slice(trainRows)) };
 }
 
-/** The pretraining text: documents joined by <|endoftext|> into rows of about the same length. */
+/** The pretraining text: one document per row. */
 export function pretrainingText() {
   const random = new Random(7);
-  const rows = [];
-  let row = pretrainingDocument(random);
-  while (rows.length < pretrainingRows) {
-    const next = pretrainingDocument(random);
-    if (row.length + next.length <= rowLength) {
-      row += `<|endoftext|>${next}`;
-    } else {
-      rows.push({ text: row });
-      row = next;
-    }
-  }
-  return jsonl(rows);
+  return jsonl(Array.from({ length: pretrainingRows }, () => ({ text: pretrainingDocument(random) })));
 }
 
 function write(path, text) {

@@ -1,11 +1,6 @@
-/**
- * Writes the quickstart's model before it has learned anything: config.json and random float32 weights.
- *
- *   node examples/quickstart/init-model.mjs MODEL_FOLDER
- */
+/** The quickstart's model before it has learned anything: its config.json, and random float32 weights. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { writeSafetensors } from "../../dist/models/safetensorsWriter.js";
 import { Random } from "./random.mjs";
 
@@ -56,8 +51,8 @@ function weightShapes(config) {
 }
 
 /** Norms start at 1 and everything else at N(0, initializer_range), as transformers does it. */
-export async function initModel(folder, seed) {
-  const random = new Random(seed);
+export async function initModel(folder) {
+  const random = new Random(1);
   const entries = weightShapes(modelConfig).map(([name, shape]) => {
     const values = new Float32Array(shape.reduce((product, size) => product * size, 1));
     for (let i = 0; i < values.length; i++) {
@@ -66,8 +61,6 @@ export async function initModel(folder, seed) {
     return { name, dtype: "F32", shape, data: async () => new Uint8Array(values.buffer) };
   });
   mkdirSync(folder, { recursive: true });
-  await writeSafetensors(join(folder, "model.safetensors"), entries, { format: "pt" });
+  await writeSafetensors(join(folder, "model.safetensors"), entries);
   writeFileSync(join(folder, "config.json"), `${JSON.stringify(modelConfig, null, 2)}\n`);
 }
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) await initModel(process.argv[2], 1);

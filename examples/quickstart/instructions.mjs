@@ -60,6 +60,7 @@ export function instruction(random) {
   const goods = random.pick(amounts(order));
   const body = random.pick(phrasings)(order.name, order.city, goods);
   const extra = random.next();
-  const text = extra < 0.15 ? `${random.pick(openings)} ${body}` : extra < 0.3 ? `${body} ${random.pick(closings)}` : body;
+  const text =
+    extra < 0.15 ? `${random.pick(openings)} ${body}` : extra < 0.3 ? `${body} ${random.pick(closings)}` : body;
   return { prompt: `${text} JSON:`, completion: ` ${answer(order)}` };
 }

@@ -36,9 +36,7 @@ export const jobs = words("teacher baker doctor farmer painter singer driver wri
 export const moods = words("happy tired glad sad proud hungry busy calm angry quiet");
 export const weathers = words("sunny rainy windy cold warm foggy snowy cloudy");
 export const days = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday");
-export const months = words(
-  "January February March April May June July August September October November December",
-);
+export const months = words("January February March April May June July August September October November December");
 export const sizes = words("small big old new heavy light clean broken pretty cheap");
 export const labels = words("name city item count color day friend order box");
 export const materials = words("wood glass paper silver cotton leather stone iron wool clay");

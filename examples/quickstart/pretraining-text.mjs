@@ -153,7 +153,7 @@ function questions(random) {
     `${who} went to ${city}. There ${who} saw ${thing.phrase}.`,
     `${who} and ${other} met in ${city}. ${other} gave ${who} ${thing.phrase}.`,
     `In ${city} you can see ${thing.phrase} and the house of ${who}.`,
-    `${capital(thing.phrase)} are on the way to ${city}. ${who} sent them.`,
+    `${capital(thing.phrase)} went to ${city}. ${who} sent all this.`,
     `I am ${who}. I came to ${city} with ${thing.phrase}.`,
     `Give ${who} ${thing.phrase}, please. The city is ${city}.`,
   ]);
@@ -219,7 +219,10 @@ function echo(random) {
   return random.chance(0.75) ? `${label}: ${loose}. ${again}: ${tight}` : `${label}: ${tight} ${again}: ${loose}.`;
 }
 
-/** One word, said twice: short enough that there is nothing else to look at. */
+/**
+ * One word, said twice. There is nothing else to look at, so this is where copying is learned first; without such rows
+ * the longer documents stay a plateau at which the model knows their form but guesses every name.
+ */
 function tiny(random) {
   const word = anyWord(random);
   return random.pick([
@@ -330,19 +333,19 @@ function note(random) {
 
 /** [grammar, how often] */
 const grammars = [
-  [story, 10],
-  [dialogue, 8],
-  [letter, 6],
-  [questions, 26],
-  [card, 6],
-  [echo, 20],
-  [tiny, 20],
-  [plurals, 4],
-  [dictionary, 4],
-  [numbers, 4],
+  [questions, 32],
+  [tiny, 26],
+  [echo, 18],
+  [note, 6],
+  [story, 4],
+  [dialogue, 4],
+  [letter, 3],
+  [card, 3],
+  [plurals, 2],
+  [dictionary, 2],
+  [numbers, 2],
+  [describe, 2],
   [calendar, 1],
-  [describe, 3],
-  [note, 8],
 ];
 const bag = grammars.flatMap(([grammar, weight]) => Array(weight).fill(grammar));
 

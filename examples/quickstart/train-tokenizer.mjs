@@ -1,29 +1,19 @@
 /**
- * Trains a byte-level BPE tokenizer on the pretraining text and writes it in Hugging Face's format:
- *
- *   node examples/quickstart/train-tokenizer.mjs TEXT.jsonl MODEL_FOLDER
+ * Trains a byte-level BPE tokenizer and writes it in Hugging Face's format.
  *
  * Byte-level: every byte is a token of its own, so no text is unknown. Training merges the most frequent pair of
  * neighbouring tokens, again and again (Sennrich et al. 2016); ties go to the pair that was made first.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 
 const vocabSize = 1536;
+/** <|im_start|> and <|im_end|> are for who fine-tunes the model on conversations. */
 const specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"];
 const maxLength = 512;
 
 /** What ByteLevel with use_regex splits at, as GPT-2 did: words and numbers keep one space in front. */
 const chunks = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
-
-const chatTemplate = `{%- for message in messages -%}
-{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-{{ '<|im_start|>assistant\\n' }}
-{%- endif -%}
-`;
 
 /** GPT-2's visible character for each byte: printable bytes stand for themselves, the others move to U+0100 and up. */
 function byteCharacters() {
@@ -38,9 +28,7 @@ function countChunks(texts) {
   const characters = byteCharacters();
   const counts = new Map();
   for (const text of texts) {
-    for (const document of text.split(specials[0])) {
-      for (const [chunk] of document.matchAll(chunks)) counts.set(chunk, (counts.get(chunk) ?? 0) + 1);
-    }
+    for (const [chunk] of text.matchAll(chunks)) counts.set(chunk, (counts.get(chunk) ?? 0) + 1);
   }
   return [...counts].map(([chunk, count]) => ({
     symbols: [...Buffer.from(chunk)].map((byte) => characters[byte]),
@@ -79,7 +67,7 @@ function merge(symbols, left, right) {
 }
 
 /** The vocabulary (special tokens first, then bytes, then merges) and the merges in order. */
-export function trainBpe(texts) {
+function trainBpe(texts) {
   const tokens = [...specials, ...byteCharacters().sort()];
   const ids = new Map(tokens.map((token, id) => [token, id]));
   const merges = [];
@@ -144,19 +132,9 @@ const tokenizerConfig = {
   model_max_length: maxLength,
 };
 
-/** Writes tokenizer.json, tokenizer_config.json and chat_template.jinja to a model folder. */
+/** Writes tokenizer.json and tokenizer_config.json to a model folder. */
 export function writeTokenizer(folder, texts) {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, "tokenizer.json"), `${JSON.stringify(tokenizerJson(trainBpe(texts)), null, 1)}\n`);
   writeFileSync(join(folder, "tokenizer_config.json"), `${JSON.stringify(tokenizerConfig, null, 2)}\n`);
-  writeFileSync(join(folder, "chat_template.jinja"), chatTemplate);
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [text, folder] = process.argv.slice(2);
-  const rows = readFileSync(text, "utf8").trimEnd().split("\n");
-  writeTokenizer(
-    folder,
-    rows.map((row) => JSON.parse(row).text),
-  );
 }

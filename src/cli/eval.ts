@@ -54,7 +54,9 @@ const MEANINGS: Record<string, string> = {
 
 async function table(metrics: Readonly<Record<string, number>>): Promise<string> {
   const { formatNumber } = await import("../train/progress.js");
-  const rows = Object.entries(metrics).map(([name, value]) => [name, formatNumber(value), MEANINGS[name] ?? ""] as const);
+  const rows = Object.entries(metrics).map(
+    ([name, value]) => [name, formatNumber(value), MEANINGS[name] ?? ""] as const,
+  );
   const width = (column: 0 | 1) => Math.max(...rows.map((row) => row[column].length));
   return rows
     .map(([name, value, meaning]) => `${name.padEnd(width(0))}  ${value.padStart(width(1))}  ${meaning}`.trimEnd())

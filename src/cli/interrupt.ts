@@ -6,7 +6,8 @@ export type Signal = "SIGINT" | "SIGTERM";
 export const EXIT_CODES: Record<Signal, number> = { SIGINT: 130, SIGTERM: 143 };
 
 /**
- * Until disposed of: the first SIGINT or SIGTERM calls `stop`, a second one ends the process at once.
+ * Until disposed of: the first SIGINT or SIGTERM calls `stop`, a second one ends the process at once, as if nobody had
+ * listened: `process.exit` would tear the engine down while it computes.
  * `signal` is the one that came first.
  */
 export class Interrupts {
@@ -17,14 +18,15 @@ export class Interrupts {
   constructor(
     stop: (signal: Signal) => void,
     source: EventEmitter = process,
-    exit: (code: number) => void = process.exit,
+    quit: (signal: Signal) => void = (signal) => process.kill(process.pid, signal),
   ) {
     this.source = source;
     this.listeners = (["SIGINT", "SIGTERM"] as const).map((signal) => [
       signal,
       () => {
         if (this.signal !== undefined) {
-          exit(EXIT_CODES[signal]);
+          this[Symbol.dispose]();
+          quit(signal);
           return;
         }
         this.signal = signal;

@@ -30,7 +30,8 @@ afterEach(() => {
 describe("slimtune", () => {
   it("lists its commands", async () => {
     await runCli(["--help"]);
-    for (const command of ["train", "eval", "preview", "generate", "setup", "doctor", "schema"]) expect(stdout).toContain(`  ${command}`);
+    for (const command of ["train", "eval", "preview", "generate", "setup", "doctor", "schema"])
+      expect(stdout).toContain(`  ${command}`);
     expect(process.exitCode).toBe(0);
   });
 

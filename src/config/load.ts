@@ -31,7 +31,8 @@ export async function loadConfig(file: string, overrides: readonly Override[] = 
   const { data, lineOf } = parseYaml(file, await read(file));
   for (const override of overrides) apply(data, override);
   // A key with nothing behind it is absent. Not so `lora:` and `early_stopping:`, which might mean all their defaults, or none of it.
-  for (const key of Object.keys(data)) if (data[key] === null && !["lora", "early_stopping"].includes(key)) delete data[key];
+  for (const key of Object.keys(data))
+    if (data[key] === null && !["lora", "early_stopping"].includes(key)) delete data[key];
 
   const overridden = (path: readonly PropertyKey[]) =>
     overrides.findLast((override) => override.path.every((key, i) => String(path[i]) === key));

@@ -28,7 +28,10 @@ afterEach(async () => {
   expect(liveTensors()).toBe(0);
 });
 
-async function withModel<T>(body: (model: Awaited<ReturnType<typeof loadCausalLM>>) => Promise<T>, name = "tiny-llama"): Promise<T> {
+async function withModel<T>(
+  body: (model: Awaited<ReturnType<typeof loadCausalLM>>) => Promise<T>,
+  name = "tiny-llama",
+): Promise<T> {
   const model = await loadCausalLM(fixturePath(name));
   try {
     return await body(model);
@@ -65,16 +68,24 @@ describe("an adapter that PEFT wrote", () => {
     await withModel(async (model) => {
       const config = await loadAdapter(model, fixture);
       await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model));
-      writeFileSync(join(folder, "adapter_config.json"), adapterConfigJson(config, "tiny-llama", targetPaths(config, [...model.linears.keys()])));
+      writeFileSync(
+        join(folder, "adapter_config.json"),
+        adapterConfigJson(config, "tiny-llama", targetPaths(config, [...model.linears.keys()])),
+      );
     });
     const [written, original] = [folder, fixture].map((path) => readJson(join(path, "adapter_config.json")));
     expect(Object.keys(written)).toEqual(Object.keys(original)); // all of them, in PEFT's order
     expect({ ...written, peft_version: original.peft_version }).toEqual(original);
-    const [a, b] = await Promise.all([folder, fixture].map((path) => readHeader(join(path, "adapter_model.safetensors"))));
+    const [a, b] = await Promise.all(
+      [folder, fixture].map((path) => readHeader(join(path, "adapter_model.safetensors"))),
+    );
     expect([...a!.tensors.keys()].sort()).toEqual([...b!.tensors.keys()].sort());
     for (const [name, { begin, end }] of a!.tensors) {
       const other = b!.tensors.get(name)!;
-      expect(readFileSync(a!.path).subarray(begin, end).equals(readFileSync(b!.path).subarray(other.begin, other.end)), name).toBe(true);
+      expect(
+        readFileSync(a!.path).subarray(begin, end).equals(readFileSync(b!.path).subarray(other.begin, other.end)),
+        name,
+      ).toBe(true);
     }
   });
 
@@ -82,14 +93,21 @@ describe("an adapter that PEFT wrote", () => {
     await withModel(async (model) => {
       await loadAdapter(model, fixture);
       const entries = adapterEntries(model).map((entry) => {
-        const [path, half] = [entry.name.slice("base_model.model.".length).split(".lora_")[0]!, entry.name.includes("lora_A")];
+        const [path, half] = [
+          entry.name.slice("base_model.model.".length).split(".lora_")[0]!,
+          entry.name.includes("lora_A"),
+        ];
         const { a, b } = model.linears.get(path)!.lora!;
-        return { ...entry, dtype: "BF16" as const, data: async () => {
-          const small = ops.to(half ? a : b, "bfloat16");
-          const bytes = await small.bytes();
-          small.dispose();
-          return bytes;
-        } };
+        return {
+          ...entry,
+          dtype: "BF16" as const,
+          data: async () => {
+            const small = ops.to(half ? a : b, "bfloat16");
+            const bytes = await small.bytes();
+            small.dispose();
+            return bytes;
+          },
+        };
       });
       await writeSafetensors(join(folder, "adapter_model.safetensors"), entries);
     });
@@ -121,10 +139,17 @@ describe("adapter_config.json", () => {
     });
     const written = readJson(join(folder, "adapter_config.json"));
     expect(Object.keys(written)).toEqual(Object.keys(readJson(join(fixture, "adapter_config.json"))));
-    expect(written).toMatchObject({ peft_type: "LORA", task_type: "CAUSAL_LM", inference_mode: true, base_model_name_or_path: "base" });
+    expect(written).toMatchObject({
+      peft_type: "LORA",
+      task_type: "CAUSAL_LM",
+      inference_mode: true,
+      base_model_name_or_path: "base",
+    });
     await withModel(async (model) => {
       await loadAdapter(model, folder);
-      const after = [...model.linears].filter(([, { lora }]) => lora).map(([path, { lora }]) => [path, lora!.rank, lora!.scaling]);
+      const after = [...model.linears]
+        .filter(([, { lora }]) => lora)
+        .map(([path, { lora }]) => [path, lora!.rank, lora!.scaling]);
       expect(after).toEqual(before);
     });
   });
@@ -158,9 +183,21 @@ describe("an adapter that does not fit is refused", () => {
   });
 
   it.each<[string, Record<string, unknown>, RegExp]>([
-    ["a rank that the weights do not have", { r: 8 }, /lora_A\.weight' has the shape \[4,64\], this model and adapter_config\.json ask for \[8,64\]/],
-    ["fewer layers than the file has", { target_modules: ["q_proj"] }, /has the weight '.*', which fits no targeted layer/],
-    ["layers that the file lacks", { target_modules: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"] }, /has no weight 'base_model\.model\.lm_head\.lora_A\.weight'/],
+    [
+      "a rank that the weights do not have",
+      { r: 8 },
+      /lora_A\.weight' has the shape \[4,64\], this model and adapter_config\.json ask for \[8,64\]/,
+    ],
+    [
+      "fewer layers than the file has",
+      { target_modules: ["q_proj"] },
+      /has the weight '.*', which fits no targeted layer/,
+    ],
+    [
+      "layers that the file lacks",
+      { target_modules: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"] },
+      /has no weight 'base_model\.model\.lm_head\.lora_A\.weight'/,
+    ],
     ["layers that the model lacks", { target_modules: ["c_attn"] }, /matches no linear layer/],
   ])("%s", async (_, changes, message) => {
     change(changes);
@@ -173,14 +210,20 @@ describe("an adapter that does not fit is refused", () => {
 
   it("another model's", async () => {
     await withModel(async (model) => {
-      await expect(loadAdapter(model, fixture)).rejects.toThrow(/has the shape \[\d+,64\], this model and adapter_config.json ask for \[\d+,32\]/);
+      await expect(loadAdapter(model, fixture)).rejects.toThrow(
+        /has the shape \[\d+,64\], this model and adapter_config.json ask for \[\d+,32\]/,
+      );
     }, "tiny-llama-bias");
   });
 
   it("a folder without one", async () => {
-    await expect(readAdapterConfig(folder)).rejects.toThrow(`adapter: cannot read ${join(folder, "adapter_config.json")}`);
+    await expect(readAdapterConfig(folder)).rejects.toThrow(
+      `adapter: cannot read ${join(folder, "adapter_config.json")}`,
+    );
     writeFileSync(join(folder, "adapter_config.json"), "{");
-    await expect(readAdapterConfig(folder)).rejects.toThrow(`adapter: cannot read ${join(folder, "adapter_config.json")}`);
+    await expect(readAdapterConfig(folder)).rejects.toThrow(
+      `adapter: cannot read ${join(folder, "adapter_config.json")}`,
+    );
     writeFileSync(join(folder, "adapter_config.json"), "null");
     await expect(readAdapterConfig(folder)).rejects.toThrow(UserError);
     cpSync(join(fixture, "adapter_config.json"), join(folder, "adapter_config.json"));

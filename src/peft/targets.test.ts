@@ -4,7 +4,15 @@ import { type LoraConfigInput, loraSchema } from "./config.js";
 import { loraShape } from "./lora.js";
 import { targetPaths } from "./targets.js";
 
-const names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
+const names = [
+  "self_attn.q_proj",
+  "self_attn.k_proj",
+  "self_attn.v_proj",
+  "self_attn.o_proj",
+  "mlp.gate_proj",
+  "mlp.up_proj",
+  "mlp.down_proj",
+];
 const layers = Array.from({ length: 12 }, (_, i) => i);
 const paths = [...layers.flatMap((layer) => names.map((name) => `model.layers.${layer}.${name}`)), "lm_head"];
 
@@ -23,14 +31,25 @@ describe("targetPaths", () => {
   it("matches a list by whole name or by ending after a dot, in the model's order", () => {
     expect(targets({ target_modules: ["v_proj", "q_proj"] })).toEqual(targets({}));
     expect(targets({ target_modules: ["1.mlp.up_proj"] })).toEqual(["model.layers.1.mlp.up_proj"]); // not layer 11
-    expect(targets({ target_modules: ["model.layers.3.mlp.up_proj", "lm_head"] })).toEqual(["model.layers.3.mlp.up_proj", "lm_head"]);
+    expect(targets({ target_modules: ["model.layers.3.mlp.up_proj", "lm_head"] })).toEqual([
+      "model.layers.3.mlp.up_proj",
+      "lm_head",
+    ]);
     expect(() => targets({ target_modules: ["proj"] })).toThrow(UserError);
   });
 
   it("matches a string as a regular expression of the whole path", () => {
-    expect(targets({ target_modules: ".*\\.(0|11)\\..*down_proj" })).toEqual(["model.layers.0.mlp.down_proj", "model.layers.11.mlp.down_proj"]);
-    expect(() => targets({ target_modules: "q_proj" })).toThrow('lora.target_modules: "q_proj" matches no linear layer');
-    expect(targets({ target_modules: "lm_head|model\\.layers\\.0\\.mlp\\.up_proj" })).toEqual(["model.layers.0.mlp.up_proj", "lm_head"]);
+    expect(targets({ target_modules: ".*\\.(0|11)\\..*down_proj" })).toEqual([
+      "model.layers.0.mlp.down_proj",
+      "model.layers.11.mlp.down_proj",
+    ]);
+    expect(() => targets({ target_modules: "q_proj" })).toThrow(
+      'lora.target_modules: "q_proj" matches no linear layer',
+    );
+    expect(targets({ target_modules: "lm_head|model\\.layers\\.0\\.mlp\\.up_proj" })).toEqual([
+      "model.layers.0.mlp.up_proj",
+      "lm_head",
+    ]);
   });
 
   it("leaves out exclude_modules, by the same rules", () => {
@@ -46,7 +65,9 @@ describe("targetPaths", () => {
       "model.layers.3.self_attn.q_proj",
       "model.layers.3.self_attn.v_proj",
     ]);
-    expect(targets({ target_modules: ["q_proj"], layers_to_transform: 0 })).toEqual(["model.layers.0.self_attn.q_proj"]);
+    expect(targets({ target_modules: ["q_proj"], layers_to_transform: 0 })).toEqual([
+      "model.layers.0.self_attn.q_proj",
+    ]);
     expect(() => targets({ target_modules: ["q_proj"], layers_to_transform: [99] })).toThrow(UserError);
   });
 
@@ -57,7 +78,9 @@ describe("targetPaths", () => {
   });
 
   it("names a broken regular expression", () => {
-    expect(() => targets({ target_modules: "q_proj(" })).toThrow("lora.target_modules: 'q_proj(' is not a valid regular expression");
+    expect(() => targets({ target_modules: "q_proj(" })).toThrow(
+      "lora.target_modules: 'q_proj(' is not a valid regular expression",
+    );
     expect(() => targets({ target_modules: "all-linear", exclude_modules: "[" })).toThrow("lora.exclude_modules: '['");
   });
 });
@@ -105,7 +128,13 @@ describe("loraSchema", () => {
   });
 
   it("takes the defaults of options that are not built, spelt out", () => {
-    const spelt = { bias: "none", use_dora: false, modules_to_save: null, fan_in_fan_out: false, lora_bias: false } as const;
+    const spelt = {
+      bias: "none",
+      use_dora: false,
+      modules_to_save: null,
+      fan_in_fan_out: false,
+      lora_bias: false,
+    } as const;
     expect(targetPaths(loraSchema.parse({ ...spelt, task_type: "CAUSAL_LM" }), paths)).toEqual(targets({}));
   });
 });

@@ -43,7 +43,9 @@ describe("the best evaluation", () => {
 
   it("is refused before anything is loaded when no evaluation can give it", () => {
     const accuracy = make({ metric_for_best_model: "mean_token_acuracy" });
-    expect(() => checkMetric(accuracy, false)).toThrow(/no evaluation gives it \(did you mean "mean_token_accuracy"\?\)/);
+    expect(() => checkMetric(accuracy, false)).toThrow(
+      /no evaluation gives it \(did you mean "mean_token_accuracy"\?\)/,
+    );
     expect(() => checkMetric(accuracy, true)).not.toThrow(); // a metric function may
     const lossOnly = make({ metric_for_best_model: "entropy", prediction_loss_only: true });
     expect(() => checkMetric(lossOnly, true)).toThrow(/prediction_loss_only leaves it out/);

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { TrainingArguments, type TrainingArgumentsInput } from "./arguments/index.js";
 import {
   CallbackHandler,
+  type CallbackState,
   DefaultFlowCallback,
   newTrainerControl,
   newTrainerState,
@@ -9,18 +10,22 @@ import {
   type TrainerControl,
 } from "./callbacks.js";
 
-/** Runs the flow over `steps_per_epoch` × `epochs` updates; gives the updates that log, save and end the run. */
+/** Runs the flow over `steps_per_epoch` × `epochs` updates; gives the updates that log, evaluate, save and end the run. */
 async function flow(input: TrainingArgumentsInput, { stepsPerEpoch = 4, maxSteps = 8 } = {}) {
   const args = new TrainingArguments(input);
   const num_train_epochs = Math.ceil(maxSteps / stepsPerEpoch);
   const state = newTrainerState(args, { max_steps: maxSteps, num_train_epochs, train_batch_size: 8 });
   const handler = new CallbackHandler([new DefaultFlowCallback()]);
-  const happened = { log: [] as number[], save: [] as number[], stop: [] as number[] };
+  const happened = { log: [] as number[], evaluate: [] as number[], save: [] as number[], stop: [] as number[] };
   let control = newTrainerControl();
   const note = async () => {
     if (control.should_log) {
       happened.log.push(state.global_step);
       control = await handler.call("onLog", args, state, control, { logs: {} });
+    }
+    if (control.should_evaluate) {
+      happened.evaluate.push(state.global_step);
+      control = await handler.call("onEvaluate", args, state, control, { metrics: {} });
     }
     if (control.should_save) {
       happened.save.push(state.global_step);
@@ -32,6 +37,7 @@ async function flow(input: TrainingArgumentsInput, { stepsPerEpoch = 4, maxSteps
     for (let i = 0; i < stepsPerEpoch && !control.should_training_stop; i++) {
       control = await handler.call("onStepBegin", args, state, control, {});
       state.global_step++;
+      state.epoch = state.global_step / stepsPerEpoch;
       control = await handler.call("onStepEnd", args, state, control, {});
       await note();
     }
@@ -75,7 +81,7 @@ describe("DefaultFlowCallback", () => {
       { log: [1, 2, 3, 4, 5, 6, 7, 8], save: [8] },
     ],
   ])("%j logs and saves after %j", async (input, expected) => {
-    expect(await flow(input)).toEqual({ ...expected, stop: [8] });
+    expect(await flow(input)).toEqual({ ...expected, evaluate: [], stop: [8] });
   });
 
   it("saves an epoch that max_steps cuts short", async () => {
@@ -83,7 +89,26 @@ describe("DefaultFlowCallback", () => {
       { logging_strategy: "epoch", save_strategy: "epoch" },
       { stepsPerEpoch: 4, maxSteps: 6 },
     );
-    expect(happened).toEqual({ log: [4, 6], save: [4, 6], stop: [6] });
+    expect(happened).toEqual({ log: [4, 6], evaluate: [], save: [4, 6], stop: [6] });
+  });
+
+  it.each<[TrainingArgumentsInput, number[]]>([
+    // The last update is always evaluated with eval_strategy steps, once.
+    [{ eval_strategy: "steps", eval_steps: 3 }, [3, 6, 8]],
+    [{ eval_strategy: "steps", eval_steps: 4 }, [4, 8]],
+    [{ eval_strategy: "steps", logging_steps: 5 }, [5, 8]],
+    [{ eval_strategy: "steps", eval_steps: 0.3 }, [3, 6, 8]],
+    [{ eval_strategy: "steps", eval_steps: 2, eval_delay: 5 }, [6, 8]],
+    [{ eval_strategy: "steps", eval_steps: 2, eval_delay: 9 }, []],
+    [{ eval_strategy: "epoch" }, [4, 8]],
+    [{ eval_strategy: "epoch", eval_delay: 1.5 }, [8]],
+    [{ eval_strategy: "no", eval_steps: 2 }, []],
+  ])("%j evaluates after %j", async (input, expected) => {
+    expect((await flow(input)).evaluate).toEqual(expected);
+  });
+
+  it("evaluates an epoch that max_steps cuts short", async () => {
+    expect((await flow({ eval_strategy: "epoch" }, { maxSteps: 6 })).evaluate).toEqual([4, 6]);
   });
 });
 
@@ -166,6 +191,24 @@ describe("CallbackHandler", () => {
     const recorder = new Recorder();
     await new CallbackHandler([recorder]).call("onLog", args, state, newTrainerControl(), { logs: { loss: 2 } });
     expect(recorder.losses).toEqual([2]);
+  });
+
+  it("gathers the states of those that have one, and gives each its own back", () => {
+    const counter = (stateName: string, count: number) => ({
+      stateName,
+      count,
+      saveState() {
+        return { args: {}, attributes: { count: this.count } };
+      },
+      loadState({ attributes }: CallbackState) {
+        this.count = attributes.count as number;
+      },
+    });
+    const states = new CallbackHandler([counter("A", 1), {}, counter("B", 2)]).saveStates();
+    expect(states).toEqual({ A: { args: {}, attributes: { count: 1 } }, B: { args: {}, attributes: { count: 2 } } });
+    const [b, c] = [counter("B", 0), counter("C", 7)];
+    new CallbackHandler([c, b, {}]).loadStates(states);
+    expect([b.count, c.count]).toEqual([2, 7]);
   });
 
   it("lets an error of a callback through", async () => {

@@ -51,7 +51,9 @@ describe("EarlyStoppingCallback", () => {
     const check = (more: object) => () => new EarlyStoppingCallback().check(args(more));
     expect(check({})).not.toThrow();
     expect(check({ eval_strategy: "no" })).toThrow(/early_stopping: it needs evaluations/);
-    expect(check({ metric_for_best_model: null })).toThrow(/it needs metric_for_best_model; set load_best_model_at_end/);
+    expect(check({ metric_for_best_model: null })).toThrow(
+      /it needs metric_for_best_model; set load_best_model_at_end/,
+    );
   });
 
   it.each<[object, RegExp]>([

@@ -109,7 +109,9 @@ async function read(scores: TokenScores): Promise<ScoreValues> {
       losses: (await losses.values()) as Float32Array,
       smoothed: smoothed ? ((await smoothed.values()) as Float32Array) : NONE,
       entropies: entropies ? ((await entropies.values()) as Float32Array) : NONE,
-      predictions: predictions ? Int32Array.from((await predictions.values()) as BigInt64Array, Number) : new Int32Array(),
+      predictions: predictions
+        ? Int32Array.from((await predictions.values()) as BigInt64Array, Number)
+        : new Int32Array(),
     };
   } finally {
     for (const tensor of [losses, smoothed, entropies, predictions]) tensor?.dispose();

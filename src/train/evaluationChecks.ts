@@ -21,7 +21,9 @@ export function checkEvaluation(args: TrainingArguments, config: Evaluation): st
   const { eval_dataset: dataset, computeMetrics, callbacks = [] } = config;
   if (evaluates(args) && dataset === undefined) {
     const asks = args.eval_strategy === "no" ? "eval_on_start is true" : `eval_strategy is ${args.eval_strategy}`;
-    throw new UserError(`eval_dataset: ${asks}, but there is nothing to evaluate on. Set eval_dataset, or eval_strategy: no.`);
+    throw new UserError(
+      `eval_dataset: ${asks}, but there is nothing to evaluate on. Set eval_dataset, or eval_strategy: no.`,
+    );
   }
   for (const callback of callbacks) if (callback instanceof EarlyStoppingCallback) callback.check(args);
   checkMetric(args, computeMetrics !== undefined);

@@ -4,7 +4,7 @@ import { type GenerationOptions, generatorFor, type Prompt } from "../generate/i
 import type { Sequence } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
 import type { TrainingArguments } from "./arguments/index.js";
-import { evaluate, type EvaluatedExample } from "./evaluate.js";
+import { type EvaluatedExample, evaluate } from "./evaluate.js";
 
 /** What a metric function works with. */
 export interface MetricContext {

@@ -6,7 +6,7 @@ import type { Optimizer } from "../optim/optimizer.js";
 import { createScheduler, type Scheduler } from "../optim/schedulers.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import { writeModelFiles, writeResult } from "./artifacts.js";
-import { findBestCheckpoint, metricKey, metricOf, noteBest, noteBestCheckpoint } from "./bestModel.js";
+import { findBestCheckpoint, metricOf, noteBest, noteBestCheckpoint } from "./bestModel.js";
 import {
   type CallbackHandler,
   newTrainerControl,
@@ -16,24 +16,18 @@ import {
   type TrainerState,
 } from "./callbacks.js";
 import { keepOnly, rotate, writeCheckpoint } from "./checkpoint/folders.js";
-import { damage, writeSynced } from "./checkpoint/manifest.js";
-import {
-  type Progress,
-  restore,
-  restoreWeights,
-  stateJson,
-  TRAINER_STATE,
-  writeResumable,
-} from "./checkpoint/resumable.js";
+import { writeSynced } from "./checkpoint/manifest.js";
+import { type Progress, stateJson, TRAINER_STATE, writeResumable } from "./checkpoint/resumable.js";
 import type { Evaluator } from "./evaluator.js";
 import type { RunControl } from "./handle/control.js";
-import { checkAdapterGradients, tells } from "./health/adapterGradients.js";
+import { UpdateGuard } from "./health/guard.js";
 import type { HealthWatch } from "./health/watch.js";
 import { lengthGroupedEpoch } from "./lengthGrouped.js";
+import { loadBest } from "./loadBest.js";
 import { type Plan, windowOf } from "./plan.js";
 import type { PreparedRun } from "./prepare.js";
 import { drawLoaderSeed, epochOrder } from "./sampler.js";
-import { accumulate, dropGradients, type StepResult, update } from "./step.js";
+import { accumulate, update } from "./step.js";
 
 export interface TrainOutput {
   global_step: number;
@@ -63,6 +57,7 @@ export class Loop {
   readonly #optimizer: Optimizer;
   readonly #scheduler: Scheduler;
   readonly #options: LoopOptions;
+  readonly #guard: UpdateGuard;
   #state: TrainerState;
   #control: TrainerControl = newTrainerControl();
   #progress: Progress = {
@@ -81,7 +76,6 @@ export class Loop {
   #tokensAtStart = 0;
   #savedStep = -1;
   #savedPath: string | undefined;
-  #adapterChecked = false;
 
   constructor(run: PreparedRun, plan: Plan, args: TrainingArguments, optimizer: Optimizer, options: LoopOptions) {
     this.#run = run;
@@ -89,6 +83,7 @@ export class Loop {
     this.#args = args;
     this.#optimizer = optimizer;
     this.#options = options;
+    this.#guard = new UpdateGuard(options.health, run, optimizer);
     this.#scheduler = createScheduler(args, { maxSteps: plan.maxSteps });
     this.#state = newTrainerState(args, {
       max_steps: plan.maxSteps,
@@ -101,6 +96,12 @@ export class Loop {
   continueFrom({ state, progress }: { state: TrainerState; progress: Progress }, path: string): void {
     this.#state = state;
     this.#progress = progress;
+    const { loss, gradNorm, learningRate } = progress.last ?? {};
+    this.#last = {
+      loss: loss ?? Number.NaN,
+      gradNorm: gradNorm ?? Number.NaN,
+      learningRate: learningRate ?? Number.NaN,
+    };
     this.#options.callbacks.loadStates(state.stateful_callbacks);
     if (progress.schedule) this.#scheduler.metric?.restore(progress.schedule);
     this.#savedStep = state.global_step;
@@ -216,16 +217,21 @@ export class Loop {
     }
     const learningRate = this.#scheduler.learningRate(this.#state.global_step);
     const result = await accumulate(run, window, async (last) => {
-      if (last) return this.#checkAdapter(window.flat());
-      await this.#tell("onSubstepEnd");
-      return !this.#control.should_epoch_stop && !this.#control.should_training_stop;
+      if (last) await this.#guard.checkAdapter(window);
+      else await this.#tell("onSubstepEnd");
+      return last || !(this.#control.should_epoch_stop || this.#control.should_training_stop);
     });
     if (!result) return false;
-    if (!Number.isFinite(result.loss) || !Number.isFinite(result.gradNorm)) {
-      await this.#leaveOut(result, learningRate, order.slice(first * size, end * size));
+    const rows = order.subarray(first * size, end * size);
+    const place = { step: this.#state.global_step + 1, epoch: this.#state.epoch, learningRate, rows };
+    if (!(await this.#guard.admits(result, place, this.#savedPath))) {
+      // Its data counts as used and the schedule moves on: the place in the data stays a matter of global_step alone.
+      this.#last.learningRate = learningRate;
+      this.#state.global_step++;
+      this.#progress.skipped++;
+      this.#progress.skippedSinceLog++;
       return true;
     }
-    this.#options.health.good();
     await this.#tell("onPreOptimizerStep");
     update(run.parameters, this.#optimizer, {
       gradNorm: result.gradNorm,
@@ -244,43 +250,6 @@ export class Loop {
     }
     this.#last = { loss: result.loss, gradNorm: result.gradNorm, learningRate };
     return true;
-  }
-
-  /** Once, after the first backward pass that can tell. */
-  async #checkAdapter(rows: readonly Sequence[]): Promise<boolean> {
-    if (!this.#adapterChecked && tells(rows)) {
-      await checkAdapterGradients(this.#run.parameters);
-      this.#adapterChecked = true;
-    }
-    return true;
-  }
-
-  /**
-   * An update that would make every weight NaN is not made. Its data counts as used and the schedule moves on, so that
-   * the place in the data stays a matter of `global_step` alone, also when the weights go back to a checkpoint.
-   */
-  async #leaveOut({ loss, gradNorm }: StepResult, learningRate: number, rows: Int32Array): Promise<void> {
-    const run = this.#run;
-    const suspect = {
-      step: this.#state.global_step + 1,
-      epoch: this.#state.epoch,
-      loss,
-      gradNorm,
-      learningRate,
-      examples: [...rows],
-      sources: [...new Set([...rows].flatMap((row) => run.examples[row]!.sources ?? []))],
-    };
-    const action = await this.#options.health.bad(suspect, this.#savedPath !== undefined);
-    dropGradients(run.parameters);
-    if (action === "rollback") {
-      const reason = await damage(this.#savedPath!);
-      if (reason) throw new UserError(`health.non_finite: rollback: ${this.#savedPath} is damaged: ${reason}.`);
-      await restore(this.#savedPath!, run.lora ? "adapter_model" : "model", run.parameters, this.#optimizer);
-    }
-    this.#last.learningRate = learningRate;
-    this.#state.global_step++;
-    this.#progress.skipped++;
-    this.#progress.skippedSinceLog++;
   }
 
   /** The Trainer's estimate: 6 × padded tokens × parameters outside the embeddings. */
@@ -352,6 +321,7 @@ export class Loop {
     await noteBestCheckpoint(this.#state, args.output_dir, step);
     this.#state.stateful_callbacks = this.#options.callbacks.saveStates();
     this.#progress.schedule = this.#scheduler.metric?.state();
+    this.#progress.last = this.#last;
     const path = await writeCheckpoint(args.output_dir, step, async (folder) => {
       await writeModelFiles(folder, this.#run);
       if (args.save_only_model) return writeSynced(join(folder, TRAINER_STATE), stateJson(this.#state));
@@ -368,7 +338,7 @@ export class Loop {
     });
     this.#savedStep = step;
     this.#savedPath = path;
-    await rotate(args.output_dir, args.save_total_limit, this.#state.best_model_checkpoint);
+    await rotate(args.output_dir, step, args.save_total_limit, this.#state.best_model_checkpoint);
     await this.#tell("onSave", { checkpoint: path });
   }
 
@@ -387,28 +357,12 @@ export class Loop {
     };
     if (steps > this.#progress.skipped) metrics.train_loss = this.#meanLoss();
     await this.#record(metrics);
-    await this.#loadBest();
+    if (this.#args.load_best_model_at_end) await loadBest(this.#run, this.#args, this.#state, this.#options.log);
     await writeResult(this.#args.output_dir, this.#run, this.#state);
     const { best_model_checkpoint: best } = this.#state;
     if (best !== null && this.#args.save_total_limit === 1) await keepOnly(this.#args.output_dir, best);
     await this.#tell("onTrainEnd");
     return this.#output(metrics, false);
-  }
-
-  /** Where it is asked for: the weights of the best checkpoint become the result. */
-  async #loadBest(): Promise<void> {
-    if (!this.#args.load_best_model_at_end) return;
-    const { best_model_checkpoint: best, best_metric, best_global_step } = this.#state;
-    const reason = best === null ? "no checkpoint was saved at an evaluation" : await damage(best);
-    if (best === null || reason) {
-      const problem = best === null ? reason : `${best} is damaged: ${reason}`;
-      this.#options.log(`load_best_model_at_end: ${problem}. The result has the weights of the last update.`);
-      return;
-    }
-    await restoreWeights(best, this.#run.lora ? "adapter_model" : "model", this.#run.parameters);
-    this.#options.log(
-      `Best: ${metricKey(this.#args)} ${best_metric} at update ${best_global_step}; the result has the weights of ${best}`,
-    );
   }
 
   #output(metrics: Record<string, number>, interrupted: boolean): TrainOutput {

@@ -128,7 +128,7 @@ export async function prepareRun(
     totalParameters: lora ? base + trained : base,
     identity: {
       dataset: fingerprint(examples),
-      parameters: parameterFingerprint(parameters),
+      parameters: parameterFingerprint(parameters, model),
       ...(evaluation ? { evaluation: fingerprint(evaluation.examples) } : {}),
     },
   };
@@ -178,7 +178,12 @@ function fingerprint(examples: readonly Sequence[]): string {
   return hash.digest("hex");
 }
 
-function parameterFingerprint(parameters: readonly TrainedParameter[]): string {
-  const text = parameters.map(({ name, shape }) => `${name} ${shape}`).join("\n");
-  return createHash("sha256").update(text).digest("hex");
+function parameterFingerprint(parameters: readonly TrainedParameter[], model: CausalLM): string {
+  const shapes = parameters.map(({ name, shape }) => `${name} ${shape}`);
+  const adapters = [...model.linears].flatMap(([path, { lora }]) =>
+    lora ? [`${path} scaling ${lora.scaling} dropout ${lora.dropout}`] : [],
+  );
+  return createHash("sha256")
+    .update([...shapes, ...adapters].join("\n"))
+    .digest("hex");
 }

@@ -31,6 +31,10 @@ function run(options: { columns?: number; tty?: boolean; disable_tqdm?: boolean 
       time += ms;
       progress.onSubstepEnd(args, state, control, {});
     },
+    evaluate: (batch: number, batches: number) => {
+      time += 2000;
+      progress.onPredictionStep(args, state, control, { batch, batches });
+    },
     log: (logs: Record<string, number>) => progress.onLog(args, state, control, { logs }),
     end: () => progress.onTrainEnd(args, state, control, {}),
   };
@@ -54,6 +58,17 @@ describe("ProgressCallback", () => {
     log({ loss: 3.5, learning_rate: 0.0002 });
     step();
     expect(lastLine(screen())).toContain("loss 3.5  lr 0.0002");
+  });
+
+  it("shows how far an evaluation is, until its entry is logged", () => {
+    const { begin, step, evaluate, log, screen, lines } = run({});
+    begin();
+    step();
+    evaluate(3, 10);
+    expect(lastLine(screen())).toMatch(/1\/10 .* evaluating 3\/10/);
+    log({ eval_loss: 2.5 });
+    expect(lines()).toBe("{'eval_loss': 2.5}\n");
+    expect(lastLine(screen())).not.toContain("evaluating");
   });
 
   it("leaves out what there is not yet", () => {

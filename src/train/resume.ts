@@ -34,7 +34,9 @@ export async function resumeState(
   const saved = await readResumable(folder);
   const refuse = (reason: string) => new UserError(`resume_from_checkpoint: ${folder} cannot be continued: ${reason}`);
   if (saved.identity.parameters !== run.identity.parameters) {
-    throw refuse("its trained weights have other names or shapes. Use the model and lora settings it was made with.");
+    throw refuse(
+      "its trained weights have other names, shapes, scaling or dropout. Use the model and lora settings it was made with.",
+    );
   }
   if (saved.identity.dataset !== run.identity.dataset) {
     throw refuse(

@@ -5,13 +5,13 @@ import { TrainingArguments, type TrainingArgumentsInput } from "./arguments/inde
 import { CallbackHandler, DefaultFlowCallback, type TrainerCallback } from "./callbacks.js";
 import { type CheckpointFolder, findCheckpoint, removeUnfinished } from "./checkpoint/folders.js";
 import { restore } from "./checkpoint/resumable.js";
+import { EarlyStoppingCallback, type EarlyStoppingOptions } from "./earlyStopping.js";
+import { checkEvaluation } from "./evaluationChecks.js";
+import { type ComputeMetrics, Evaluator } from "./evaluator.js";
 import { RunControl } from "./handle/control.js";
 import { EventHub, EventsCallback, type TrainingEvent } from "./handle/events.js";
 import { type HealthConfig, healthConfig } from "./health/config.js";
 import { HealthWatch } from "./health/watch.js";
-import { EarlyStoppingCallback, type EarlyStoppingOptions } from "./earlyStopping.js";
-import { checkEvaluation } from "./evaluationChecks.js";
-import { type ComputeMetrics, Evaluator } from "./evaluator.js";
 import { Loop, type TrainOutput } from "./loop.js";
 import { createOptimizer } from "./optimizers.js";
 import { openOutputDir } from "./outputDir.js";

@@ -1,8 +1,18 @@
 /** Ops by schema: overloads, defaults, lists; and every misuse as a JavaScript error that names op and shapes. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { opInPlace, opMany, opValue } from "../../src/torch/dispatch.js";
-import { backward, flush, gradOf, liveTensors, loadNative, ops, scope, setRequiresGrad, Tensor } from "../../src/torch/index.js";
-import { op } from "../../src/torch/dispatch.js";
+import { op, opInPlace, opMany, opValue } from "../../src/torch/dispatch.js";
+import {
+  backward,
+  flush,
+  gradOf,
+  liveTensors,
+  loadNative,
+  ops,
+  scope,
+  setRequiresGrad,
+  type Tensor,
+} from "../../src/torch/index.js";
+import { openOps, opsInUse } from "./support.js";
 
 const native = loadNative();
 const add = () => native.findOp("aten::add.Tensor");
@@ -45,16 +55,18 @@ describe("calls by schema", () => {
       expect(await values(track(op("aten::linear", x, weight, bias)))).toEqual([1, 2, 3, 4]);
     }
     expect(await values(track(op("aten::linear", x, weight, vector(10, 20))))).toEqual([11, 22, 13, 24]);
-    expect(await values(track(op("aten::clamp", x, null, 3)))).toEqual([1, 2, 3, 3]);
     expect(await values(track(op("aten::sum.dim_IntList", x, null, false, null)))).toEqual([10]);
-    expect(track(op("aten::sum.dim_IntList", x, [0], true, "float64")).info).toMatchObject({ shape: [1, 2], dtype: "float64" });
+    expect(track(op("aten::sum.dim_IntList", x, [0], true, "float64")).info).toMatchObject({
+      shape: [1, 2],
+      dtype: "float64",
+    });
   });
 
   it("takes lists of tensors, integers, and optional tensors", async () => {
     const [x, y] = [vector(1, 2), vector(3)];
     expect(await values(track(op("aten::cat", [x, y], 0)))).toEqual([1, 2, 3]);
     const square = track(ops.float32([1, 2, 3, 4], [2, 2]));
-    expect(track(op("aten::permute", square, [1, 0])).shape).toEqual([2, 2]);
+    expect(track(op("aten::reshape", square, [1, 4, 1])).shape).toEqual([1, 4, 1]);
     const rows = track(ops.int64([1, 0]));
     expect(await values(track(op("aten::index.Tensor", square, [null, rows])))).toEqual([2, 1, 4, 3]);
     expect(await values(track(op("aten::index.Tensor", square, [rows])))).toEqual([3, 4, 1, 2]);
@@ -68,7 +80,6 @@ describe("calls by schema", () => {
     const parts = opMany("aten::split.Tensor", [x, 2], 2).map(track);
     expect(await values(parts[1]!)).toEqual([2]);
     expect(await opValue("aten::equal", x, x)).toBe(true);
-    expect(await opValue("aten::item", track(ops.float32([2.5])))).toBe(2.5);
   });
 
   it("knows whole numbers from fractions, as Python does", () => {
@@ -140,15 +151,23 @@ describe("misuse is an error of JavaScript", () => {
 
   it("refuses a wrong type, with the argument's name and what came", () => {
     const x = vector(1);
-    expect(() => op("aten::add.Tensor", x, "y")).toThrow("aten::add.Tensor: argument 'other': expected a tensor, got a string");
-    expect(() => op("aten::add.Tensor", x)).toThrow("aten::add.Tensor: argument 'other': expected a tensor, got undefined");
+    expect(() => op("aten::add.Tensor", x, "y")).toThrow(
+      "aten::add.Tensor: argument 'other': expected a tensor, got a string",
+    );
+    expect(() => op("aten::add.Tensor", x)).toThrow(
+      "aten::add.Tensor: argument 'other': expected a tensor, got undefined",
+    );
     expect(() => op("aten::narrow", x, 0.5, 0, 1)).toThrow("argument 'dim': expected an integer, got the number 0.5");
     expect(() => op("aten::cat", x, 0)).toThrow("argument 'tensors': expected an array, got the number");
     expect(() => op("aten::reshape", x, ["1"])).toThrow("argument 'shape': expected a number, got a string");
     expect(() => op("aten::zeros", [1], "float8")).toThrow("aten::zeros: argument 'dtype': unknown dtype 'float8'");
-    expect(() => op("aten::requires_grad_", x, 1)).toThrow("argument 'requires_grad': expected a boolean, got the number 1");
+    expect(() => op("aten::requires_grad_", x, 1)).toThrow(
+      "argument 'requires_grad': expected a boolean, got the number 1",
+    );
     expect(() => op("aten::randperm.generator", 3, 999)).toThrow("argument 'generator': no such generator");
-    expect(() => ops.fromBytes({} as ArrayBuffer, "float32", [1])).toThrow("fromBytes: expected a typed array or an ArrayBuffer");
+    expect(() => ops.fromBytes({} as ArrayBuffer, "float32", [1])).toThrow(
+      "fromBytes: expected a typed array or an ArrayBuffer",
+    );
   });
 
   it("refuses too many arguments, and shows the schema", () => {
@@ -158,16 +177,23 @@ describe("misuse is an error of JavaScript", () => {
     );
   });
 
-  it("refuses unknown and private ops, and those that reach past a tensor's memory", () => {
-    expect(() => native.findOp("aten::no_such_op")).toThrow("no op named aten::no_such_op");
-    expect(() => native.findOp("aten::add.NoOverload")).toThrow("no op named aten::add.NoOverload");
-    const closed = ["aten::_cat", "aten::set_.source_Storage", "aten::from_file", "prim::Print", "add", ""];
-    const trusting = ["aten::fbgemm_linear_fp16_weight", "aten::embedding_dense_backward", "aten::quantized_lstm_cell"];
-    for (const name of [...closed, ...trusting]) {
+  it("refuses unknown ops, private ones, and all that trust their caller", () => {
+    const privateOps = ["aten::_cat", "aten::set_.source_Storage", "aten::from_file", "prim::Print", "add", ""];
+    const trusting = ["aten::fbgemm_linear_fp16_weight", "aten::embedding_dense_backward", "aten::linspace.out"];
+    for (const name of [...privateOps, ...trusting, "aten::no_such_op", "aten::add.NoOverload"]) {
       expect(() => native.findOp(name), name).toThrow("is not open to JavaScript");
     }
     expect(() => native.call(1e6, [], false)).toThrow("bad op id");
-    expect(() => native.call(add(), {} as unknown[], false)).toThrow("aten::add.Tensor: expected an array of arguments");
+    expect(() => native.call(add(), {} as unknown[], false)).toThrow(
+      "aten::add.Tensor: expected an array of arguments",
+    );
+  });
+
+  it("lets every op through that slimtune calls", () => {
+    const open = openOps();
+    expect(open).toEqual([...open].sort()); // the native module searches it by halves
+    for (const name of open) expect(native.findOp(name), name).toBeTypeOf("number");
+    expect(opsInUse().filter((name) => !open.includes(name))).toEqual([]);
   });
 
   it("refuses a wrong number of results", async () => {
@@ -192,8 +218,6 @@ describe("misuse is an error of JavaScript", () => {
   });
 
   it("refuses to read what has no bytes", async () => {
-    const sparse = track(op("aten::to_sparse", vector(1, 0, 2)));
-    await expect(sparse.values()).rejects.toThrow("only strided tensors have bytes");
     const nowhere = track(op("aten::zeros", [2], "float32", null, "meta"));
     await expect(nowhere.values()).rejects.toThrow("toBytes");
   });
@@ -231,7 +255,9 @@ describe("misuse is an error of JavaScript", () => {
 
   it("multiplies by a weight without columns", async () => {
     const weight = track(ops.zeros([3, 0], "bfloat16"));
-    expect(await values(track(op("slimtune::mixed_linear", track(ops.zeros([2, 0])), weight, null)))).toEqual(Array(6).fill(0));
+    expect(await values(track(op("slimtune::mixed_linear", track(ops.zeros([2, 0])), weight, null)))).toEqual(
+      Array(6).fill(0),
+    );
   });
 });
 

@@ -17,7 +17,9 @@ describe("ends with work queued and reads pending", () => {
     ["exit with a busy worker", 9],
     ["end", 0],
   ])("%s", async (way, expected) => {
-    await repeat(way, ({ code, signal, stderr }) => expect({ code, signal, stderr }).toEqual({ code: expected, signal: null, stderr: "" }));
+    await repeat(way, ({ code, signal, stderr }) =>
+      expect({ code, signal, stderr }).toEqual({ code: expected, signal: null, stderr: "" }),
+    );
   });
 
   it.each([

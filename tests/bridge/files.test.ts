@@ -31,7 +31,12 @@ function residentBytes(kind: "RssAnon" | "RssFile"): number {
 describe("a mapped tensor", () => {
   it("has the file's values, from any offset and in any shape", async () => {
     const file = new MappedFile(path);
-    const tensors = [file.tensor(0, "float32", [2, 3]), file.tensor(8, "float32", [2]), file.tensor(24, "float32", [0]), file.tensor(20, "int32", [])];
+    const tensors = [
+      file.tensor(0, "float32", [2, 3]),
+      file.tensor(8, "float32", [2]),
+      file.tensor(24, "float32", [0]),
+      file.tensor(20, "int32", []),
+    ];
     file.close();
     expect(await values(tensors[0]!)).toEqual([1, 2, 3, 4, 5, 6]);
     expect(await values(tensors[1]!)).toEqual([3, 4]);
@@ -41,29 +46,32 @@ describe("a mapped tensor", () => {
     for (const tensor of tensors) tensor.dispose();
   });
 
-  it.runIf(process.platform === "linux")("is no copy: its pages are the file's, and two tensors share them", async () => {
-    const MIB = 1 << 20;
-    writeFileSync(path, Buffer.alloc(64 * MIB, 1));
-    const file = new MappedFile(path);
-    const before = { anon: residentBytes("RssAnon"), file: residentBytes("RssFile") };
-    const whole = file.tensor(0, "uint8", [64 * MIB]);
-    const again = file.tensor(0, "uint8", [64, MIB]);
-    const sums = [];
-    for (const tensor of [whole, again]) {
-      const sum = loadNative().call(loadNative().findOp("aten::sum"), [tensor.handle, "int64"], false)[0]!;
-      sums.push(new BigInt64Array((await loadNative().toBytes(sum)).data)[0]);
-      loadNative().free(sum);
-    }
-    expect(sums).toEqual([BigInt(64 * MIB), BigInt(64 * MIB)]);
-    expect(residentBytes("RssFile") - before.file).toBeGreaterThan(60 * MIB);
-    expect(residentBytes("RssFile") - before.file).toBeLessThan(70 * MIB);
-    expect(residentBytes("RssAnon") - before.anon).toBeLessThan(32 * MIB);
-    whole.dispose();
-    again.dispose();
-    file.close();
-    await flush();
-    expect(residentBytes("RssFile") - before.file).toBeLessThan(8 * MIB); // unmapped with the last tensor
-  });
+  it.runIf(process.platform === "linux")(
+    "is no copy: its pages are the file's, and two tensors share them",
+    async () => {
+      const MIB = 1 << 20;
+      writeFileSync(path, Buffer.alloc(64 * MIB, 1));
+      const file = new MappedFile(path);
+      const before = { anon: residentBytes("RssAnon"), file: residentBytes("RssFile") };
+      const whole = file.tensor(0, "uint8", [64 * MIB]);
+      const again = file.tensor(0, "uint8", [64, MIB]);
+      const sums = [];
+      for (const tensor of [whole, again]) {
+        const sum = loadNative().call(loadNative().findOp("aten::sum"), [tensor.handle, "int64"], false)[0]!;
+        sums.push(new BigInt64Array((await loadNative().toBytes(sum)).data)[0]);
+        loadNative().free(sum);
+      }
+      expect(sums).toEqual([BigInt(64 * MIB), BigInt(64 * MIB)]);
+      expect(residentBytes("RssFile") - before.file).toBeGreaterThan(60 * MIB);
+      expect(residentBytes("RssFile") - before.file).toBeLessThan(70 * MIB);
+      expect(residentBytes("RssAnon") - before.anon).toBeLessThan(32 * MIB);
+      whole.dispose();
+      again.dispose();
+      file.close();
+      await flush();
+      expect(residentBytes("RssFile") - before.file).toBeLessThan(8 * MIB); // unmapped with the last tensor
+    },
+  );
 
   it("is copied where its bytes are not aligned", async () => {
     writeFileSync(path, Buffer.concat([Buffer.from([0]), Buffer.from(content.buffer)]));

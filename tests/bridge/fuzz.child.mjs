@@ -38,9 +38,47 @@ const ops = opNames.map((name) => {
 
 // --- the tensors at hand ---
 
-const dtypes = ["float32", "float32", "float32", "int64", "bfloat16", "float16", "float64", "bool", "uint8", "int32", "int16", "int8"];
-const shapes = [[], [1], [2], [3], [2, 3], [3, 2], [2, 2], [4, 4], [1, 2, 3, 4], [0], [2, 0], [2, 2, 2], [1, 1, 1, 1, 1]];
-const itemBytes = { float32: 4, int64: 8, bfloat16: 2, float16: 2, float64: 8, bool: 1, uint8: 1, int32: 4, int16: 2, int8: 1 };
+const dtypes = [
+  "float32",
+  "float32",
+  "float32",
+  "int64",
+  "bfloat16",
+  "float16",
+  "float64",
+  "bool",
+  "uint8",
+  "int32",
+  "int16",
+  "int8",
+];
+const shapes = [
+  [],
+  [1],
+  [2],
+  [3],
+  [2, 3],
+  [3, 2],
+  [2, 2],
+  [4, 4],
+  [1, 2, 3, 4],
+  [0],
+  [2, 0],
+  [2, 2, 2],
+  [1, 1, 1, 1, 1],
+];
+const itemBytes = {
+  float32: 4,
+  int64: 8,
+  bfloat16: 2,
+  float16: 2,
+  float64: 8,
+  bool: 1,
+  uint8: 1,
+  int32: 4,
+  int16: 2,
+  int8: 1,
+};
 let live = [];
 let freed = [];
 let generators = [native.createGenerator(1)];
@@ -74,16 +112,31 @@ const integer = fc.oneof(
   { weight: 6, arbitrary: fc.integer({ min: -3, max: 5 }) },
   { weight: 1, arbitrary: fc.constantFrom(2 ** 50, -(2 ** 50), 2 ** 53 - 1, -(2 ** 53) + 1, 2 ** 61, 1e308) },
 );
-const number = fc.oneof(integer, fc.double({ min: -10, max: 10 }), fc.constantFrom(Number.NaN, Infinity, -Infinity, -0));
+const number = fc.oneof(
+  integer,
+  fc.double({ min: -10, max: 10 }),
+  fc.constantFrom(Number.NaN, Infinity, -Infinity, -0),
+);
 const dtype = fc.constantFrom(...dtypes, "float8", "", "complex64");
-const shape = fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...shapes) }, { weight: 1, arbitrary: fc.array(integer, { maxLength: 5 }) });
+const shape = fc.oneof(
+  { weight: 3, arbitrary: fc.constantFrom(...shapes) },
+  { weight: 1, arbitrary: fc.array(integer, { maxLength: 5 }) },
+);
 
 function poison(kind) {
   switch (kind) {
     case 0:
-      return new Proxy([], { get: () => { throw new Error("trap"); } });
+      return new Proxy([], {
+        get: () => {
+          throw new Error("trap");
+        },
+      });
     case 1:
-      return Object.defineProperty([1], 0, { get: () => { throw new Error("getter"); } });
+      return Object.defineProperty([1], 0, {
+        get: () => {
+          throw new Error("getter");
+        },
+      });
     case 2: {
       const sparse = [1];
       sparse.length = 2 ** 32 - 1;
@@ -93,7 +146,7 @@ function poison(kind) {
       return { valueOf: () => live[0], length: 2 };
     case 4:
       // biome-ignore lint/suspicious/noSparseArray: that is the point
-      return [, 1, , ];
+      return [, 1, ,];
     case 5:
       return [live[0], [live[1]]];
     case 6: // frees a tensor while the arguments are being read
@@ -121,9 +174,16 @@ const list = (element) => fc.array(element, { maxLength: 5 }).map((makers) => ()
 
 /** A value of a schema's type. */
 function valid(type) {
-  if (type.endsWith("?")) return fc.oneof({ weight: 2, arbitrary: valid(type.slice(0, -1)) }, { weight: 1, arbitrary: plain(fc.constant(null)) });
+  if (type.endsWith("?"))
+    return fc.oneof(
+      { weight: 2, arbitrary: valid(type.slice(0, -1)) },
+      { weight: 1, arbitrary: plain(fc.constant(null)) },
+    );
   const listed = /^(.*)\[\d*\]$/.exec(type);
-  if (listed) return listed[1] === "int" || listed[1] === "SymInt" ? fc.oneof(plain(shape), list(plain(integer))) : list(valid(listed[1]));
+  if (listed)
+    return listed[1] === "int" || listed[1] === "SymInt"
+      ? fc.oneof(plain(shape), list(plain(integer)))
+      : list(valid(listed[1]));
   switch (type) {
     case "Tensor":
       return tensor;
@@ -163,7 +223,10 @@ const opCall = fc.constantFrom(...ops).chain(({ name, id, types }) =>
   fc
     .record({
       args: fc.tuple(...types.map(argument)),
-      extra: fc.oneof({ weight: 20, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: fc.array(garbage, { maxLength: 2 }) }),
+      extra: fc.oneof(
+        { weight: 20, arbitrary: fc.constant([]) },
+        { weight: 1, arbitrary: fc.array(garbage, { maxLength: 2 }) },
+      ),
       grad: fc.boolean(),
       results: fc.oneof({ weight: 9, arbitrary: fc.nat({ max: 5 }) }, { weight: 1, arbitrary: number }),
       value: fc.nat({ max: 9 }).map((n) => n === 0),
@@ -258,11 +321,18 @@ const rawFunctions = {
   mapFile: [plain(fc.constantFrom(file, tmpdir(), "/nonexistent", "/dev/null", `${file}\0x`, ""))],
   unmapFile: [lazy(index, (i) => (files.length > 3 ? files[i % files.length] : -1))],
   fileTensor: [mapped, plain(fc.oneof(fc.nat({ max: 300 }), integer)), plain(dtype), plain(shape)],
-  findOp: [plain(fc.constantFrom("aten::add.Tensor", "aten::", "", "::", "aten::_cat", "prim::x", "aten::nothing", "slimtune::"))],
+  findOp: [
+    plain(
+      fc.constantFrom("aten::add.Tensor", "aten::", "", "::", "aten::_cat", "prim::x", "aten::nothing", "slimtune::"),
+    ),
+  ],
   call: [plain(fc.nat({ max: 100 })), list(plain(number)), plain(fc.boolean()), plain(number)],
   callValue: [plain(fc.nat({ max: 100 })), list(plain(number))],
   deviceMemory: [plain(fc.constantFrom("cpu", "cuda", "cuda:0", "meta", "mps", "", "cuda:99999999999"))],
-  createPageFile: [plain(fc.constantFrom(...Array.from({ length: 40 }, (_, i) => `${file}-page-${i}`))), plain(fc.constantFrom(0, 1, 4096, 9000, 2 ** 55, -1))],
+  createPageFile: [
+    plain(fc.constantFrom(...Array.from({ length: 40 }, (_, i) => `${file}-page-${i}`))),
+    plain(fc.constantFrom(0, 1, 4096, 9000, 2 ** 55, -1)),
+  ],
   closePageFile: [lazy(index, (i) => (pageFiles.length > 3 ? pageFiles[i % pageFiles.length] : -1))],
   pageTensor: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4, 2, 4096), integer)), plain(shape)],
   pageOut: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
@@ -285,7 +355,11 @@ const rawCall = fc.constantFrom(...Object.entries(rawFunctions)).chain(([name, g
     run: (made) => native[name](...made),
   })),
 );
-const anyCall = fc.oneof({ weight: 6, arbitrary: opCall }, { weight: 3, arbitrary: rawCall }, { weight: 1, arbitrary: fc.constant(thief) });
+const anyCall = fc.oneof(
+  { weight: 6, arbitrary: opCall },
+  { weight: 3, arbitrary: rawCall },
+  { weight: 1, arbitrary: fc.constant(thief) },
+);
 
 // --- the run ---
 
@@ -295,7 +369,8 @@ let rejected = 0;
 const waiting = [];
 /** Whatever is thrown must be an Error, or what a getter of ours threw. */
 function checkError(error) {
-  if (!(error instanceof Error) || error.message === "") throw new Error(`not an error with a message: ${inspect(error)}`);
+  if (!(error instanceof Error) || error.message === "")
+    throw new Error(`not an error with a message: ${inspect(error)}`);
 }
 keepFew();
 for (const [number, call] of fc.sample(anyCall, { numRuns: Number(calls), seed: Number(seed) }).entries()) {

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { nativePath, opsInUse, start } from "./support.js";
+import { nativePath, openOps, start } from "./support.js";
 
 const calls = Number(process.env.SLIMTUNE_FUZZ_CALLS ?? 4000);
 const seed = Number(process.env.SLIMTUNE_FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
@@ -15,9 +15,11 @@ it(`survives ${calls} random calls (seed ${seed})`, { timeout: 60_000 + calls * 
   const folder = mkdtempSync(join(tmpdir(), "slimtune-fuzz-"));
   const log = join(folder, "calls.log");
   try {
-    const ops = opsInUse();
+    const ops = openOps();
     expect(ops.length).toBeGreaterThan(40);
-    const { ended } = start("fuzz.child.mjs", [nativePath, String(seed), String(calls), log, ...ops], { TMPDIR: folder });
+    const { ended } = start("fuzz.child.mjs", [nativePath, String(seed), String(calls), log, ...ops], {
+      TMPDIR: folder,
+    });
     const { code, signal, stdout, stderr } = await ended;
     const tail = () => readFileSync(log, "utf8").split("\n").slice(-40).join("\n");
     if (code !== 0) expect.fail(`ended with ${signal ?? code}\n${stderr}\nlast calls:\n${tail()}`);

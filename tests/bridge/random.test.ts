@@ -1,7 +1,17 @@
 /** PyTorch's generators: the same numbers for the same seed, and a state that can be read, kept and set. */
 import { afterEach, describe, expect, it } from "vitest";
 import { opInPlace } from "../../src/torch/dispatch.js";
-import { flush, liveTensors, loadNative, manualSeed, ops, RandomGenerator, rngState, setRngState, type Tensor } from "../../src/torch/index.js";
+import {
+  flush,
+  liveTensors,
+  loadNative,
+  manualSeed,
+  ops,
+  RandomGenerator,
+  rngState,
+  setRngState,
+  type Tensor,
+} from "../../src/torch/index.js";
 import { epochOrder } from "../../src/train/sampler.js";
 import { readGoldenJson } from "../support/goldens.js";
 
@@ -50,7 +60,9 @@ describe.each(golden.draws)("seed $seed", (expected) => {
       uniform_20: await drawn([20], (x) => ops.uniform_(x, -0.125, 0.125)),
       normal_3: await drawn([3], (x) => ops.normal_(x, 0, 1)),
       normal_20: await drawn([20], (x) => ops.normal_(x, 0, 1)),
-      "dropout_0.1_of_24_ones": (await drawn([24], (x) => ops.bernoulli_(x, 0.9))).map((one) => Math.fround(Number(one) / 0.9)),
+      "dropout_0.1_of_24_ones": (await drawn([24], (x) => ops.bernoulli_(x, 0.9))).map((one) =>
+        Math.fround(Number(one) / 0.9),
+      ),
       random_int64_after: "",
       integer,
     };
@@ -59,7 +71,14 @@ describe.each(golden.draws)("seed $seed", (expected) => {
   it("gives PyTorch's numbers", async () => {
     manualSeed(expected.seed);
     const actual = await drawAll();
-    for (const key of ["random_int64", "rand_3", "uniform_20", "normal_3", "normal_20", "dropout_0.1_of_24_ones"] as const) {
+    for (const key of [
+      "random_int64",
+      "rand_3",
+      "uniform_20",
+      "normal_3",
+      "normal_20",
+      "dropout_0.1_of_24_ones",
+    ] as const) {
       expect(actual[key], key).toEqual(expected[key]);
     }
     expect((await read(ops.randperm(5))).map(Number)).toEqual(expected.randperm_5);

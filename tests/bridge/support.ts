@@ -1,7 +1,6 @@
 /** Child processes for tests that may crash. */
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { nativePath } from "../../src/torch/native.js";
 
@@ -37,13 +36,18 @@ export function start(script: string, args: string[], env: NodeJS.ProcessEnv = {
   return { child, ended };
 }
 
-/** The op names that slimtune's sources call, so that a new op is fuzzed from its first day. */
+const read = (path: string) => readFileSync(fileURLToPath(new URL(path, import.meta.url)), "utf8");
+const opNames = (text: string) => [...text.matchAll(/"((?:aten|slimtune)::[\w.]+)"/g)].map(([, name]) => name!);
+
+/** The ops that the native module lets through. */
+export const openOps = (): string[] => opNames(read("../../native/src/open_ops.cc"));
+
+/** The ops that slimtune's sources call. */
 export function opsInUse(): string[] {
-  const source = fileURLToPath(new URL("../../src", import.meta.url));
-  const names = new Set<string>();
-  for (const name of readdirSync(source, { recursive: true, encoding: "utf8" })) {
-    if (!name.endsWith(".ts") || name.endsWith(".test.ts")) continue;
-    for (const [, op] of readFileSync(join(source, name), "utf8").matchAll(/"((?:aten|slimtune)::[\w.]+)"/g)) names.add(op!);
-  }
-  return [...names].sort();
+  const names = readdirSync(fileURLToPath(new URL("../../src", import.meta.url)), {
+    recursive: true,
+    encoding: "utf8",
+  });
+  const sources = names.filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"));
+  return [...new Set(sources.flatMap((name) => opNames(read(`../../src/${name}`))))].sort();
 }

@@ -18,5 +18,5 @@ it("throws at the call, and goes on after it", async () => {
   } catch (error) {
     expect((error as Error).stack).toContain("whereItIs");
   }
-  expect(Array.from(await x.values())).toEqual([1, 2]);
+  expect(Array.from(await x.values(), Number)).toEqual([1, 2]);
 });

@@ -21,7 +21,14 @@ function train(lora: LoraConfig | undefined, callback: TrainerCallback) {
     model: fixturePath("tiny-llama"),
     dataset: fixturePath("data/prompt-completion.jsonl"),
     lora,
-    training_args: { output_dir, max_steps: 50, per_device_train_batch_size: 2, gradient_accumulation_steps: 2, save_steps: 20, use_cpu: true },
+    training_args: {
+      output_dir,
+      max_steps: 50,
+      per_device_train_batch_size: 2,
+      gradient_accumulation_steps: 2,
+      save_steps: 20,
+      use_cpu: true,
+    },
     callbacks: [callback],
     log: () => {},
   }).train();

@@ -1,12 +1,14 @@
 /** The checkpoint-N folders of an output_dir: written aside and renamed, found newest first, rotated. */
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { UserError } from "../../errors.js";
 import { damage, MANIFEST, seal, sync } from "./manifest.js";
 import { OPTIMIZER } from "./resumable.js";
 
 const ASIDE = ".checkpoint-";
+/** A file of the final model that was not whole yet. */
+const TEMPORARY = /^\..+\.[0-9a-f]{12}\.tmp$/;
 
 export interface CheckpointFolder {
   step: number;
@@ -35,41 +37,59 @@ export async function writeCheckpoint(
   const path = join(outputDir, `checkpoint-${step}`);
   const aside = join(outputDir, `${ASIDE}${step}-${randomBytes(4).toString("hex")}`);
   try {
-    await mkdir(aside, { recursive: true });
+    await mkdir(aside); // not its parent: an output_dir that has vanished is no place to save
     await fill(aside);
     await seal(aside);
-    await rm(path, { recursive: true, force: true });
+    await discard(path);
     await rename(aside, path);
     await sync(outputDir);
     return path;
   } catch (error) {
     await rm(aside, { recursive: true, force: true }).catch(() => {});
-    const code = (error as NodeJS.ErrnoException).code;
-    if (!code) throw error;
+    if (!(error as NodeJS.ErrnoException).code && !(error instanceof UserError)) throw error;
     throw new UserError(
-      `output_dir: checkpoint-${step} cannot be saved in ${outputDir}: ${(error as Error).message}. Earlier checkpoints are untouched; make room or choose another output_dir, and continue with --resume_from_checkpoint true.`,
+      `output_dir: checkpoint-${step} cannot be saved in ${outputDir}: ${(error as Error).message.replace(/\.$/, "")}. Earlier checkpoints are untouched; make room or choose another output_dir, and continue with --resume_from_checkpoint true.`,
       { cause: error },
     );
   }
 }
 
+/** Removes a checkpoint; killed in the middle, it leaves no half of one under its name. */
+async function discard(path: string): Promise<void> {
+  const aside = join(dirname(path), `${ASIDE}${randomBytes(8).toString("hex")}`);
+  try {
+    await rename(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    throw error;
+  }
+  await rm(aside, { recursive: true, force: true });
+}
+
 /** Removes what a killed process left aside. */
 export async function removeUnfinished(outputDir: string): Promise<void> {
   for (const name of await readdir(outputDir).catch(() => [])) {
-    if (name.startsWith(ASIDE)) await rm(join(outputDir, name), { recursive: true, force: true });
+    if (name.startsWith(ASIDE) || TEMPORARY.test(name))
+      await rm(join(outputDir, name), { recursive: true, force: true });
   }
 }
 
-/** Keeps `limit` checkpoints: the newest and the best always, and of the others the newest. */
-export async function rotate(outputDir: string, limit: number | null, best: string | null = null): Promise<void> {
+/**
+ * Keeps `limit` checkpoints: the one of update `saved` and the best always, and of the others the newest. Those of later
+ * updates are the oldest: the run went on from before them, because they were damaged or because it was told to.
+ */
+export async function rotate(
+  outputDir: string,
+  saved: number,
+  limit: number | null,
+  best: string | null = null,
+): Promise<void> {
   if (limit === null) return;
-  const checkpoints = await listCheckpoints(outputDir);
-  const newest = checkpoints.at(-1)?.step;
-  const others = checkpoints.filter(({ step, path }) => step !== newest && !isFolder(path, best));
+  const all = await listCheckpoints(outputDir);
+  const checkpoints = [...all.filter(({ step }) => step > saved), ...all.filter(({ step }) => step <= saved)];
+  const others = checkpoints.filter(({ step, path }) => step !== saved && !isFolder(path, best));
   const room = Math.max(0, limit - (checkpoints.length - others.length));
-  for (const { path } of others.slice(0, Math.max(0, others.length - room))) {
-    await rm(path, { recursive: true, force: true });
-  }
+  for (const { path } of others.slice(0, Math.max(0, others.length - room))) await discard(path);
 }
 
 const isFolder = (path: string, other: string | null) => other !== null && basename(path) === basename(other);
@@ -77,7 +97,7 @@ const isFolder = (path: string, other: string | null) => other !== null && basen
 /** Removes all checkpoints but one. */
 export async function keepOnly(outputDir: string, best: string): Promise<void> {
   for (const { path } of await listCheckpoints(outputDir)) {
-    if (!isFolder(path, best)) await rm(path, { recursive: true, force: true });
+    if (!isFolder(path, best)) await discard(path);
   }
 }
 

@@ -12,6 +12,8 @@ interface Manifest {
   files: Record<string, { bytes: number; sha256: string }>;
 }
 
+const render = (manifest: Manifest) => `${JSON.stringify(manifest, null, 2)}\n`;
+
 async function sha256(path: string): Promise<string> {
   const hash = createHash("sha256");
   await pipeline(createReadStream(path), hash);
@@ -48,21 +50,24 @@ export async function seal(folder: string): Promise<void> {
     files[name] = { bytes: (await stat(path)).size, sha256: await sha256(path) };
   }
   const manifest: Manifest = { format: 1, files };
-  await writeSynced(join(folder, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`);
+  await writeSynced(join(folder, MANIFEST), render(manifest));
   await sync(folder);
 }
 
 /** Why the folder is not what its manifest says, or undefined when it is. */
 export async function damage(folder: string): Promise<string | undefined> {
   let manifest: Manifest;
+  let text: string;
   try {
-    manifest = JSON.parse(await readFile(join(folder, MANIFEST), "utf8")) as Manifest;
+    text = await readFile(join(folder, MANIFEST), "utf8");
+    manifest = JSON.parse(text) as Manifest;
   } catch (error) {
     return `${MANIFEST} cannot be read (${(error as Error).message})`;
   }
   if (manifest?.format !== 1 || typeof manifest.files !== "object" || manifest.files === null) {
     return `${MANIFEST} has an unknown format`;
   }
+  if (text !== render(manifest)) return `${MANIFEST} is not as it was written`;
   for (const [name, { bytes, sha256: expected }] of Object.entries(manifest.files)) {
     const path = join(folder, name);
     try {

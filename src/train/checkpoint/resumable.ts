@@ -23,7 +23,7 @@ const RNG = "rng_state.safetensors";
 export interface RunIdentity {
   /** SHA-256 of the token ids and labels of all examples. */
   dataset: string;
-  /** SHA-256 of the names and shapes of what is trained. */
+  /** SHA-256 of the names and shapes of what is trained, and of the adapters' scaling and dropout. */
   parameters: string;
   /** SHA-256 of the evaluation's examples; absent without evaluation. */
   evaluation?: string;
@@ -45,6 +45,8 @@ export interface Progress {
   epochsEnded: number;
   /** An evaluation was due at this update and is not made: the run was asked to stop during it. */
   evaluationPending: boolean;
+  /** The last update's figures, for a log entry that is due after the checkpoint; null in JSON is NaN. */
+  last?: { loss: number | null; gradNorm: number | null; learningRate: number | null };
   /** Of a learning rate that follows a metric. */
   schedule?: MetricScheduleState;
   /** The default generator's state (base64) when it drew the epoch's order; where that order comes from it. */

@@ -40,7 +40,8 @@ export function healthConfig(input: HealthConfigInput | undefined, args: Trainin
     throw new UserError(`health${issue.path.map((key) => `.${String(key)}`).join("")}: ${issue.message}`);
   }
   if (parsed.data.non_finite === "rollback") {
-    const problem = args.save_strategy === "no" ? "save_strategy is no" : args.save_only_model && "save_only_model is on";
+    const problem =
+      args.save_strategy === "no" ? "save_strategy is no" : args.save_only_model && "save_only_model is on";
     if (problem) {
       throw new UserError(
         `health.non_finite: rollback needs checkpoints to go back to, but ${problem}. Use save_strategy: steps with a save_steps that you can afford to lose, or health.non_finite: skip.`,

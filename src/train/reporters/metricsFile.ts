@@ -22,11 +22,14 @@ export class MetricsFile implements Reporter {
     this.name = this.#path;
   }
 
-  async onTrainBegin(_: TrainingArguments, state: TrainerState): Promise<void> {
+  async onTrainBegin(args: TrainingArguments, state: TrainerState): Promise<void> {
     const written = (await readFile(this.#path, "utf8").catch(() => "")).split("\n");
-    const kept = state.log_history.map((entry, i) => (describes(written[i], entry) ? written[i] : JSON.stringify(entry)));
-    await writeSynced(`${this.#path}.partial`, kept.map((line) => `${line}\n`).join(""));
-    await rename(`${this.#path}.partial`, this.#path);
+    const kept = state.log_history.map((entry, i) =>
+      describes(written[i], entry) ? written[i] : JSON.stringify(entry),
+    );
+    const aside = join(args.output_dir, `.${METRICS}.partial`);
+    await writeSynced(aside, kept.map((line) => `${line}\n`).join(""));
+    await rename(aside, this.#path);
     this.#file = await open(this.#path, "a");
   }
 

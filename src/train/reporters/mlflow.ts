@@ -75,7 +75,8 @@ export class MlflowReporter implements Reporter {
         this.#failure = undefined;
       })
       .catch((error: Error) => {
-        if (!this.#failure) this.#log(`${this.name}: ${error.message}. Training goes on; figures are kept and sent later.`);
+        if (!this.#failure)
+          this.#log(`${this.name}: ${error.message}. Training goes on; figures are kept and sent later.`);
         this.#failure = error;
       })
       .finally(() => {
@@ -99,7 +100,11 @@ export class MlflowReporter implements Reporter {
   }
 
   async #start(signal?: AbortSignal): Promise<string> {
-    const { MLFLOW_RUN_ID: known, MLFLOW_EXPERIMENT_NAME: experiment = "Default", MLFLOW_TAGS: tags } = this.#environment;
+    const {
+      MLFLOW_RUN_ID: known,
+      MLFLOW_EXPERIMENT_NAME: experiment = "Default",
+      MLFLOW_TAGS: tags,
+    } = this.#environment;
     if (known) {
       await this.#call("runs/update", { run_id: known, status: "RUNNING" }, signal);
       return known;
@@ -156,8 +161,11 @@ export class MlflowReporter implements Reporter {
   }
 
   #authorization(): Record<string, string> {
-    const { MLFLOW_TRACKING_TOKEN: token, MLFLOW_TRACKING_USERNAME: user, MLFLOW_TRACKING_PASSWORD: password } =
-      this.#environment;
+    const {
+      MLFLOW_TRACKING_TOKEN: token,
+      MLFLOW_TRACKING_USERNAME: user,
+      MLFLOW_TRACKING_PASSWORD: password,
+    } = this.#environment;
     if (token) return { authorization: `Bearer ${token}` };
     if (!user) return {};
     return { authorization: `Basic ${Buffer.from(`${user}:${password ?? ""}`).toString("base64")}` };

@@ -31,8 +31,8 @@ export function guarded(reporter: Reporter, log: (line: string) => void): Report
   };
   for (const event of EVENTS) {
     if (!reporter[event]) continue;
-    // biome-ignore lint/suspicious/noExplicitAny: arguments are passed through as they come
-    safe[event] = async (...details: any[]) => safely(() => (reporter[event] as (...d: any[]) => unknown)(...details), goesOn);
+    safe[event] = async (...details: unknown[]) =>
+      safely(() => (reporter[event] as (...details: unknown[]) => unknown)(...details), goesOn);
   }
   return safe;
 }

@@ -40,7 +40,9 @@ export class TensorBoardReporter implements Reporter {
     { logs }: { logs: Readonly<LogEntry> },
   ): Promise<void> {
     const time = seconds();
-    const records = Object.entries(logs).map(([name, value]) => scalarEvent(time, state.global_step, tagOf(name), value));
+    const records = Object.entries(logs).map(([name, value]) =>
+      scalarEvent(time, state.global_step, tagOf(name), value),
+    );
     await this.#file?.appendFile(Buffer.concat(records));
   }
 
@@ -75,6 +77,8 @@ export function runFolderName(now: Date): string {
 
 async function newestFolder(parent: string): Promise<string | undefined> {
   const names = await readdir(parent).catch(() => []);
-  const folders = await Promise.all(names.map(async (name) => ({ path: join(parent, name), stat: await stat(join(parent, name)) })));
+  const folders = await Promise.all(
+    names.map(async (name) => ({ path: join(parent, name), stat: await stat(join(parent, name)) })),
+  );
   return folders.filter(({ stat }) => stat.isDirectory()).sort((a, b) => b.stat.mtimeMs - a.stat.mtimeMs)[0]?.path;
 }

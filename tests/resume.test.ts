@@ -1,0 +1,428 @@
+/** A run that was interrupted and resumed ends with the bytes of one that never was. */
+import { spawn } from "node:child_process";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { Trainer, type TrainerConfig, type TrainingArgumentsInput, UserError } from "../src/index.js";
+import { flush, liveTensors } from "../src/torch/index.js";
+import { fixturePath } from "./support/goldens.js";
+import { temporaryFolders } from "./support/temporary.js";
+import { TINY_LORA, tinyConfig } from "./support/tinyRun.js";
+
+const newFolder = temporaryFolders();
+afterEach(async () => {
+  await flush();
+  expect(liveTensors()).toBe(0);
+});
+
+/** 6 updates an epoch, 12 in all; every one is saved. */
+const RUN: TrainingArgumentsInput = {
+  gradient_accumulation_steps: 2,
+  num_train_epochs: 2,
+  save_strategy: "steps",
+  save_steps: 1,
+};
+const LORA = { lora: { ...TINY_LORA, lora_dropout: 0.1 } };
+
+interface Log {
+  lines: string[];
+}
+function trainer(
+  output_dir: string,
+  args: TrainingArgumentsInput = {},
+  more: Partial<TrainerConfig> = LORA,
+): Trainer & Log {
+  const lines: string[] = [];
+  const made = new Trainer(tinyConfig(output_dir, { ...RUN, ...args }, { log: (line) => lines.push(line), ...more }));
+  return Object.assign(made, { lines });
+}
+const resumed = (output_dir: string, args: TrainingArgumentsInput = {}, more: Partial<TrainerConfig> = LORA) =>
+  trainer(output_dir, { resume_from_checkpoint: true, ...args }, more);
+
+const checkpoints = (folder: string) =>
+  readdirSync(folder)
+    .filter((name) => name.includes("checkpoint-"))
+    .sort((a, b) => Number(a.split("-")[1]) - Number(b.split("-")[1]));
+const weightsOf = (folder: string) =>
+  readFileSync(
+    join(folder, existsSync(join(folder, "adapter_config.json")) ? "adapter_model.safetensors" : "model.safetensors"),
+  );
+const curveOf = (folder: string) =>
+  JSON.parse(readFileSync(join(folder, "trainer_state.json"), "utf8")).log_history.map(
+    ({ step, epoch, loss, grad_norm, learning_rate }: Record<string, number>) => ({
+      step,
+      epoch,
+      loss,
+      grad_norm,
+      learning_rate,
+    }),
+  );
+
+/** The folder holds what the uninterrupted run's holds: result, curve, and the whole state of the last update. */
+function expectSame(folder: string, whole: string, last = "checkpoint-12"): void {
+  expect(curveOf(folder)).toEqual(curveOf(whole));
+  expect(weightsOf(folder).equals(weightsOf(whole)), "the result").toBe(true);
+  for (const name of ["optimizer.safetensors", "rng_state.safetensors"]) {
+    const [actual, expected] = [folder, whole].map((path) => readFileSync(join(path, last, name)));
+    expect(actual!.equals(expected!), name).toBe(true);
+  }
+}
+
+/** Uninterrupted runs, made once. */
+const wholes = new Map<string, Promise<string>>();
+const root = mkdtempSync(join(tmpdir(), "slimtune-whole-"));
+afterAll(() => rmSync(root, { recursive: true }));
+
+function whole(kind: "lora" | "full"): Promise<string> {
+  const known = wholes.get(kind);
+  if (known) return known;
+  const folder = join(root, kind);
+  const made = trainer(folder, {}, kind === "lora" ? LORA : { lora: undefined })
+    .train()
+    .then(() => folder);
+  wholes.set(kind, made);
+  return made;
+}
+
+/** A folder with copies of some checkpoints of a whole run. */
+function withCheckpoints(source: string, ...steps: number[]): string {
+  const folder = newFolder();
+  for (const step of steps)
+    cpSync(join(source, `checkpoint-${step}`), join(folder, `checkpoint-${step}`), { recursive: true });
+  return folder;
+}
+
+describe.each([
+  ["LoRA with dropout", "lora"],
+  ["full fine-tuning", "full"],
+] as const)("%s", (_, kind) => {
+  const more = kind === "lora" ? LORA : { lora: undefined };
+
+  it.each([
+    ["in the first epoch", 2],
+    ["at an epoch's border", 6],
+    ["in the second epoch", 9],
+    ["before the last update", 11],
+  ])("resumes %s", async (_name, step) => {
+    const expected = await whole(kind);
+    const folder = withCheckpoints(expected, step);
+    const run = resumed(folder, {}, more);
+    expect(await run.train()).toMatchObject({ global_step: 12, interrupted: false });
+    expect(run.lines).toContain(`Resuming from ${join(folder, `checkpoint-${step}`)}: update ${step} of 12`);
+    expect(run.lines.filter((line) => line.startsWith("Resuming with"))).toEqual([]);
+    expectSame(folder, expected);
+  });
+
+  it("writes the result again when nothing is left to do", async () => {
+    const expected = await whole(kind);
+    const folder = withCheckpoints(expected, 12);
+    await resumed(folder, {}, more).train();
+    expect(weightsOf(folder).equals(weightsOf(expected))).toBe(true);
+  });
+
+  it("stops when asked, and goes on from there", async () => {
+    const expected = await whole(kind);
+    const folder = newFolder();
+    const run = trainer(
+      folder,
+      { save_strategy: "no" },
+      {
+        ...more,
+        callbacks: [{ onStepEnd: (_args, { global_step }) => void (global_step === 5 && run.requestStop()) }],
+      },
+    );
+    expect(await run.train()).toMatchObject({
+      global_step: 5,
+      interrupted: true,
+      checkpoint: join(folder, "checkpoint-5"),
+    });
+    expect(checkpoints(folder)).toEqual(["checkpoint-5"]);
+    expect(existsSync(join(folder, "trainer_state.json"))).toBe(false); // it comes with the result alone
+    await resumed(folder, {}, more).train();
+    expectSame(folder, expected);
+  });
+});
+
+describe("checkpoints are made", () => {
+  it("at each epoch's end, and can be continued", async () => {
+    const folder = newFolder();
+    await trainer(folder, { save_strategy: "epoch" }).train();
+    expect(checkpoints(folder)).toEqual(["checkpoint-6", "checkpoint-12"]);
+    const second = withCheckpoints(folder, 6);
+    await resumed(second, { save_strategy: "epoch" }).train();
+    expectSame(second, folder);
+    expectSame(second, await whole("lora")); // when it is saved changes nothing
+  });
+
+  it("every save_steps updates; save_total_limit keeps the newest", async () => {
+    const folder = newFolder();
+    await trainer(folder, { save_steps: 5, save_total_limit: 2 }).train();
+    expect(checkpoints(folder)).toEqual(["checkpoint-10", "checkpoint-12"]);
+    expectSame(folder, await whole("lora"));
+  });
+
+  it("never where save_strategy is no", async () => {
+    const folder = newFolder();
+    await trainer(folder, { save_strategy: "no", max_steps: 2 }).train();
+    expect(checkpoints(folder)).toEqual([]);
+  });
+});
+
+describe("a damaged checkpoint", () => {
+  const damages: [string, (folder: string) => void, RegExp][] = [
+    [
+      "truncated",
+      (folder) => truncateSync(join(folder, "optimizer.safetensors"), 1000),
+      /optimizer\.safetensors has 1000 bytes instead of \d+/,
+    ],
+    [
+      "with one bit turned",
+      (folder) => {
+        const path = join(folder, "adapter_model.safetensors");
+        const bytes = readFileSync(path);
+        bytes[bytes.length - 5]! ^= 1;
+        writeFileSync(path, bytes);
+      },
+      /adapter_model\.safetensors has other contents than were saved/,
+    ],
+    [
+      "without a file",
+      (folder) => rmSync(join(folder, "trainer_state.json")),
+      /trainer_state\.json cannot be read \(ENOENT\)/,
+    ],
+    ["without its manifest", (folder) => rmSync(join(folder, "manifest.json")), /manifest\.json cannot be read/],
+    [
+      "with half a manifest",
+      (folder) => truncateSync(join(folder, "manifest.json"), 40),
+      /manifest\.json cannot be read/,
+    ],
+  ];
+
+  it.each(damages)("%s is named, and the one before is used", async (_, damage, reason) => {
+    const expected = await whole("lora");
+    const folder = withCheckpoints(expected, 4, 8);
+    const broken = join(folder, "checkpoint-8");
+    damage(broken);
+    const run = resumed(folder);
+    await run.train();
+    const told = run.lines.find((line) => line.includes(broken));
+    expect(told).toMatch(reason);
+    expect(told).toContain(`Checkpoint ${broken} is damaged`);
+    expect(run.lines).toContain(`Resuming from ${join(folder, "checkpoint-4")}: update 4 of 12`);
+    expectSame(folder, expected);
+  });
+
+  it.each(damages)("%s is refused when it was asked for by name", async (_, damage, reason) => {
+    const folder = withCheckpoints(await whole("lora"), 4, 8);
+    const broken = join(folder, "checkpoint-8");
+    damage(broken);
+    const before = readdirSync(folder);
+    const error = await trainer(folder, { resume_from_checkpoint: broken })
+      .train()
+      .catch((thrown) => thrown);
+    expect(error).toBeInstanceOf(UserError);
+    expect(error.message).toContain(`resume_from_checkpoint: ${broken}`);
+    if (existsSync(join(broken, "manifest.json"))) expect(error.message).toMatch(reason);
+    expect(readdirSync(folder)).toEqual(before);
+  });
+
+  it("never takes the place of a good one under save_total_limit", async () => {
+    const folder = withCheckpoints(await whole("lora"), 4, 8);
+    truncateSync(join(folder, "checkpoint-8", "optimizer.safetensors"));
+    const left: string[][] = [];
+    await resumed(
+      folder,
+      { save_total_limit: 1, max_steps: 6 },
+      {
+        ...LORA,
+        callbacks: [
+          {
+            onSave: () => {
+              left.push(checkpoints(folder));
+            },
+          },
+        ],
+      },
+    ).train();
+    expect(left).toEqual([["checkpoint-5"], ["checkpoint-6"]]);
+  });
+
+  it("is an error when there is no other", async () => {
+    const folder = withCheckpoints(await whole("lora"), 4);
+    truncateSync(join(folder, "checkpoint-4", "rng_state.safetensors"), 0);
+    await expect(resumed(folder).train()).rejects.toThrow(`there is no usable checkpoint in output_dir ${folder}`);
+    await expect(resumed(newFolder()).train()).rejects.toThrow(
+      "resume_from_checkpoint: there is no checkpoint in output_dir",
+    );
+  });
+});
+
+describe("another run than the checkpoint's", () => {
+  const otherData = fixturePath("data/text.jsonl");
+  it.each<[string, TrainingArgumentsInput, Partial<TrainerConfig>, string]>([
+    ["seed", { seed: 1 }, {}, "seed was 42 and is 1"],
+    ["data_seed", { data_seed: 7 }, {}, "data_seed was null and is 7"],
+    ["batch size", { per_device_train_batch_size: 4 }, {}, "per_device_train_batch_size was 2 and is 4"],
+    ["accumulation", { gradient_accumulation_steps: 1 }, {}, "gradient_accumulation_steps was 2 and is 1"],
+    ["dataset", {}, { dataset: otherData }, "the dataset gives other tokens"],
+    ["max_length", { max_length: 20 }, {}, "the dataset gives other tokens"],
+    ["rank", {}, { lora: { ...LORA.lora, r: 8 } }, "its trained weights have other names, shapes, scaling or dropout"],
+    ["layers", {}, { lora: { ...LORA.lora, target_modules: ["q_proj"] } }, "its trained weights have other names"],
+    [
+      "alpha",
+      {},
+      { lora: { ...LORA.lora, lora_alpha: 16 } },
+      "its trained weights have other names, shapes, scaling or dropout",
+    ],
+    [
+      "dropout",
+      {},
+      { lora: { ...LORA.lora, lora_dropout: 0 } },
+      "its trained weights have other names, shapes, scaling or dropout",
+    ],
+    ["full fine-tuning", {}, { lora: undefined }, "its trained weights have other names"],
+  ])("is refused: %s", async (_, args, more, message) => {
+    const folder = withCheckpoints(await whole("lora"), 4);
+    const error = await resumed(folder, args, { ...LORA, ...more })
+      .train()
+      .catch((thrown) => thrown);
+    expect(error).toBeInstanceOf(UserError);
+    expect(error.message).toContain(`resume_from_checkpoint: ${join(folder, "checkpoint-4")} cannot be continued: `);
+    expect(error.message).toContain(message);
+    expect(readdirSync(folder)).toEqual(["checkpoint-4"]);
+  });
+
+  it("with another learning rate is told, and applied from there on", async () => {
+    const folder = withCheckpoints(await whole("lora"), 4);
+    const run = resumed(folder, { learning_rate: 2e-2 });
+    await run.train();
+    expect(run.lines.filter((line) => line.startsWith("Resuming with"))).toEqual([
+      "Resuming with learning_rate 0.02 (was 0.01)",
+    ]);
+    const rates = curveOf(folder).map((entry: { learning_rate?: number }) => entry.learning_rate);
+    for (let step = 1; step <= 12; step++) {
+      expect(rates[step - 1], `update ${step}`).toBeCloseTo((step <= 4 ? 1e-2 : 2e-2) * (1 - (step - 1) / 12), 12);
+    }
+  });
+
+  it("cannot go on without the optimizer's state", async () => {
+    const folder = newFolder();
+    await trainer(folder, { max_steps: 2, save_steps: 2, save_only_model: true }).train();
+    await expect(resumed(folder, { max_steps: 4 }).train()).rejects.toThrow(/there is no usable checkpoint/);
+  });
+});
+
+describe("a checkpoint that cannot be saved", () => {
+  it("ends the run with one error, and earlier ones stay good", async () => {
+    const expected = await whole("lora");
+    const folder = join(newFolder(), "output");
+    const away = `${folder}-away`;
+    const run = trainer(
+      folder,
+      {},
+      {
+        ...LORA,
+        callbacks: [
+          {
+            onStepBegin: (_args, { global_step }) => {
+              if (global_step !== 4) return;
+              renameSync(folder, away);
+              writeFileSync(folder, "in the way");
+            },
+          },
+        ],
+      },
+    );
+    const error = await run.train().catch((thrown) => thrown);
+    expect(error).toBeInstanceOf(UserError);
+    expect(error.message).toContain(`output_dir: checkpoint-5 cannot be saved in ${folder}`);
+    expect(readFileSync(folder, "utf8")).toBe("in the way");
+    await resumed(away).train();
+    expectSame(away, expected);
+  });
+
+  it("leaves no half of itself behind", async () => {
+    const folder = newFolder();
+    const model = join(newFolder(), "model");
+    cpSync(fixturePath("tiny-llama"), model, { recursive: true });
+    const run = trainer(
+      folder,
+      {},
+      {
+        ...LORA,
+        model,
+        callbacks: [
+          {
+            onStepBegin: (_args, { global_step }) => {
+              if (global_step !== 2) return;
+              rmSync(join(model, "tokenizer.json")); // each checkpoint gets a copy
+              mkdirSync(join(model, "tokenizer.json"));
+            },
+          },
+        ],
+      },
+    );
+    await expect(run.train()).rejects.toThrow(`output_dir: checkpoint-3 cannot be saved in ${folder}`);
+    expect(checkpoints(folder)).toEqual(["checkpoint-1", "checkpoint-2"]); // nor a .checkpoint-3-...
+  });
+});
+
+/** Runs the child until it ends, or until `kill` says that now is the moment; true when it ended by itself. */
+function runChild(folder: string, resume: boolean, moment?: () => { after: number; saves: number }): Promise<boolean> {
+  const script = fileURLToPath(new URL("resume.child.mjs", import.meta.url));
+  const files = [fixturePath("tiny-llama"), fixturePath("data/prompt-completion.jsonl")];
+  const child = spawn(process.execPath, [script, ...files, folder, resume ? "yes" : "no"], {
+    env: { ...process.env, OMP_NUM_THREADS: "1" },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let errors = "";
+  child.stderr.setEncoding("utf8").on("data", (text) => {
+    errors += text;
+  });
+  const kill = moment?.();
+  let saves = 0;
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    const before = saves;
+    saves += text.split("saved").length - 1;
+    if (kill && before < kill.saves && saves >= kill.saves) setTimeout(() => child.kill("SIGKILL"), kill.after);
+  });
+  return new Promise((resolve, reject) => {
+    child.on("close", (code, signal) => {
+      if (signal === "SIGKILL") resolve(false);
+      else if (code === 0) resolve(true);
+      else reject(new Error(`ended with ${signal ?? code}: ${errors}`));
+    });
+  });
+}
+
+it("is killed again and again in the middle of its saves, and ends with the same bytes", async () => {
+  const [expected, folder] = [newFolder(), newFolder()];
+  expect(await runChild(expected, false)).toBe(true);
+  let kills = 0;
+  let over = await runChild(folder, false, () => ({ saves: 2, after: Math.random() * 30 }));
+  while (!over) {
+    kills++;
+    // A save takes most of an update's time here, so that most of these moments lie in one.
+    over = await runChild(
+      folder,
+      true,
+      kills < 4 ? () => ({ saves: 1 + (kills % 3), after: Math.random() * 30 }) : undefined,
+    );
+  }
+  expect(kills).toBe(4);
+  expectSame(folder, expected, "checkpoint-30");
+  expect(checkpoints(folder)).toEqual(["checkpoint-28", "checkpoint-29", "checkpoint-30"]); // nothing left aside
+});
