@@ -1,5 +1,7 @@
-/** A run that was interrupted and resumed ends with the bytes of one that never was. */
-import { spawn } from "node:child_process";
+/**
+ * A run that was interrupted and resumed ends with the bytes of one that never was. Kills in the middle of a save are in
+ * kill.test.ts, damaged checkpoints in corruption.test.ts, disks that refuse in disk.test.ts.
+ */
 import {
   cpSync,
   existsSync,
@@ -14,7 +16,6 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { Trainer, type TrainerConfig, type TrainingArgumentsInput, UserError } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
@@ -211,20 +212,6 @@ describe("a damaged checkpoint", () => {
     ],
   ];
 
-  it.each(damages)("%s is named, and the one before is used", async (_, damage, reason) => {
-    const expected = await whole("lora");
-    const folder = withCheckpoints(expected, 4, 8);
-    const broken = join(folder, "checkpoint-8");
-    damage(broken);
-    const run = resumed(folder);
-    await run.train();
-    const told = run.lines.find((line) => line.includes(broken));
-    expect(told).toMatch(reason);
-    expect(told).toContain(`Checkpoint ${broken} is damaged`);
-    expect(run.lines).toContain(`Resuming from ${join(folder, "checkpoint-4")}: update 4 of 12`);
-    expectSame(folder, expected);
-  });
-
   it.each(damages)("%s is refused when it was asked for by name", async (_, damage, reason) => {
     const folder = withCheckpoints(await whole("lora"), 4, 8);
     const broken = join(folder, "checkpoint-8");
@@ -323,106 +310,4 @@ describe("another run than the checkpoint's", () => {
     await trainer(folder, { max_steps: 2, save_steps: 2, save_only_model: true }).train();
     await expect(resumed(folder, { max_steps: 4 }).train()).rejects.toThrow(/there is no usable checkpoint/);
   });
-});
-
-describe("a checkpoint that cannot be saved", () => {
-  it("ends the run with one error, and earlier ones stay good", async () => {
-    const expected = await whole("lora");
-    const folder = join(newFolder(), "output");
-    const away = `${folder}-away`;
-    const run = trainer(
-      folder,
-      {},
-      {
-        ...LORA,
-        callbacks: [
-          {
-            onStepBegin: (_args, { global_step }) => {
-              if (global_step !== 4) return;
-              renameSync(folder, away);
-              writeFileSync(folder, "in the way");
-            },
-          },
-        ],
-      },
-    );
-    const error = await run.train().catch((thrown) => thrown);
-    expect(error).toBeInstanceOf(UserError);
-    expect(error.message).toContain(`output_dir: checkpoint-5 cannot be saved in ${folder}`);
-    expect(readFileSync(folder, "utf8")).toBe("in the way");
-    await resumed(away).train();
-    expectSame(away, expected);
-  });
-
-  it("leaves no half of itself behind", async () => {
-    const folder = newFolder();
-    const model = join(newFolder(), "model");
-    cpSync(fixturePath("tiny-llama"), model, { recursive: true });
-    const run = trainer(
-      folder,
-      {},
-      {
-        ...LORA,
-        model,
-        callbacks: [
-          {
-            onStepBegin: (_args, { global_step }) => {
-              if (global_step !== 2) return;
-              rmSync(join(model, "tokenizer.json")); // each checkpoint gets a copy
-              mkdirSync(join(model, "tokenizer.json"));
-            },
-          },
-        ],
-      },
-    );
-    await expect(run.train()).rejects.toThrow(`output_dir: checkpoint-3 cannot be saved in ${folder}`);
-    expect(checkpoints(folder)).toEqual(["checkpoint-1", "checkpoint-2"]); // nor a .checkpoint-3-...
-  });
-});
-
-/** Runs the child until it ends, or until `kill` says that now is the moment; true when it ended by itself. */
-function runChild(folder: string, resume: boolean, moment?: () => { after: number; saves: number }): Promise<boolean> {
-  const script = fileURLToPath(new URL("resume.child.mjs", import.meta.url));
-  const files = [fixturePath("tiny-llama"), fixturePath("data/prompt-completion.jsonl")];
-  const child = spawn(process.execPath, [script, ...files, folder, resume ? "yes" : "no"], {
-    env: { ...process.env, OMP_NUM_THREADS: "1" },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let errors = "";
-  child.stderr.setEncoding("utf8").on("data", (text) => {
-    errors += text;
-  });
-  const kill = moment?.();
-  let saves = 0;
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    const before = saves;
-    saves += text.split("saved").length - 1;
-    if (kill && before < kill.saves && saves >= kill.saves) setTimeout(() => child.kill("SIGKILL"), kill.after);
-  });
-  return new Promise((resolve, reject) => {
-    child.on("close", (code, signal) => {
-      if (signal === "SIGKILL") resolve(false);
-      else if (code === 0) resolve(true);
-      else reject(new Error(`ended with ${signal ?? code}: ${errors}`));
-    });
-  });
-}
-
-it("is killed again and again in the middle of its saves, and ends with the same bytes", async () => {
-  const [expected, folder] = [newFolder(), newFolder()];
-  expect(await runChild(expected, false)).toBe(true);
-  let kills = 0;
-  let over = await runChild(folder, false, () => ({ saves: 2, after: Math.random() * 30 }));
-  while (!over) {
-    kills++;
-    // A save takes most of an update's time here, so that most of these moments lie in one.
-    over = await runChild(
-      folder,
-      true,
-      kills < 4 ? () => ({ saves: 1 + (kills % 3), after: Math.random() * 30 }) : undefined,
-    );
-  }
-  expect(kills).toBe(4);
-  expectSame(folder, expected, "checkpoint-30");
-  expect(checkpoints(folder)).toEqual(["checkpoint-28", "checkpoint-29", "checkpoint-30"]); // nothing left aside
 });

@@ -412,7 +412,7 @@ function safeInspect(value) {
     return "[cannot be shown]";
   }
 }
-await native.flush().catch(checkError);
+await Promise.all([...waiting, native.flush()].map((promise) => promise.catch(checkError)));
 for (const handle of live) {
   try {
     native.free(handle);

@@ -165,7 +165,8 @@ describe("fates", () => {
   it.each<[Record<string, unknown>, RegExp]>([
     [{ fp16: true }, /fp16: true: not built yet; use bf16/],
     [{ optim: "paged_adamw_8bit" }, /optim: "paged_adamw_8bit": not built yet; use one of adamw_torch/],
-    [{ optim_args: "rank=2" }, /optim_args: .*take no extra arguments/],
+    [{ optim_args: "rank=2" }, /optim_args: .*takes no extra arguments/],
+    [{ optim: "paged_adamw_32bit", optim_args: "page_budget=x" }, /optim_args: page_budget is .x./],
     [{ train_sampling_strategy: "batch_rebalance" }, /one device and no padding; use random, or group_by_length/],
     [
       { report_to: "wandb" },
