@@ -1,14 +1,19 @@
 /** What would spoil a run is caught: numbers that are none, data that teaches the wrong thing, adapters without gradient. */
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it } from "vitest";
 import { type HealthConfig, Trainer, type TrainerConfig, type TrainingArgumentsInput } from "../src/index.js";
 import { readHeader } from "../src/models/safetensors.js";
+import { flush, liveTensors } from "../src/torch/index.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { tinyConfig } from "./support/tinyRun.js";
 
 const folder = temporaryFolders();
+afterEach(async () => {
+  await flush().catch(() => {}); // a failure of the run was reported by it already
+  expect(liveTensors()).toBe(0);
+});
 
 /** A copy of tiny-llama with a change to its weights. */
 async function changedModel(change: (weight: Float32Array, name: string) => void): Promise<string> {

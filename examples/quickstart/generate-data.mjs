@@ -13,7 +13,7 @@ import { Random } from "./random.mjs";
 
 const trainRows = 3000;
 const heldoutRows = 200;
-const pretrainingRows = 60_000;
+const pretrainingRows = 64_000;
 
 const jsonl = (rows) => `${rows.map((row) => JSON.stringify(row)).join("\n")}\n`;
 
@@ -33,10 +33,12 @@ export function instructionSplits() {
   return { train: jsonl(rows.slice(0, trainRows)), heldout: jsonl(rows.slice(trainRows)) };
 }
 
-/** The pretraining text: one document per row. */
+/** The pretraining text, one document per row, from easy to hard. */
 export function pretrainingText() {
   const random = new Random(7);
-  return jsonl(Array.from({ length: pretrainingRows }, () => ({ text: pretrainingDocument(random) })));
+  const rows = [];
+  for (let i = 0; i < pretrainingRows; i++) rows.push({ text: pretrainingDocument(random, i / pretrainingRows) });
+  return jsonl(rows);
 }
 
 function write(path, text) {

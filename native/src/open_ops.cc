@@ -28,7 +28,6 @@ constexpr std::string_view kOpen[] = {
     "aten::empty.memory_format",
     "aten::equal",
     "aten::exp",
-    "aten::expand",
     "aten::index.Tensor",
     "aten::index_select",
     "aten::linalg_vector_norm",

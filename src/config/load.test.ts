@@ -138,6 +138,8 @@ describe("a bad config", () => {
     [`${BASE}lora: {r: "8"}\n`, /:3: lora.r: expected number, got "8"/],
     [`${BASE}lora: {r: 0}\n`, /:3: lora.r: expected number to be >0, got 0/],
     [`${BASE}lora: {init_lora_weights: pissa}\n`, /lora.init_lora_weights: expected true: .*gaussian.*, got "pissa"/],
+    [`${BASE}health: {non_finit: skip}\n`, /:3: health.non_finit: unknown key \(did you mean "non_finite"\?\)/],
+    [`${BASE}health: {max_in_a_row: 0}\n`, /:3: health.max_in_a_row: expected number to be >=1, got 0/],
     [`${BASE}lora:\n`, /:3: lora: is empty: give its options/],
     [`${BASE}quantization: {load_in_4bit: true}\n`, /:3: quantization: is not built yet/],
     ["model: ./nope\ndataset: train.jsonl\n", /:1: model: no such folder: .*nope/],

@@ -5,6 +5,7 @@ import { UserError } from "../errors.js";
 import { didYouMean } from "../nearest.js";
 import { loraSchema } from "../peft/config.js";
 import { checkArguments, fieldOf, OLD_NAMES, TrainingArguments } from "../train/arguments/index.js";
+import { healthSchema } from "../train/health/config.js";
 import type { Override } from "./overrides.js";
 import { type Resolved, resolveDataset, resolveModel } from "./paths.js";
 import { configKeys, configSchema } from "./schema.js";
@@ -90,8 +91,9 @@ const issueProblems =
     if (issue.code === "unrecognized_keys" && path.length === 0) {
       return issue.keys.map((key) => ({ path: [key], message: unknownKey(key) }));
     }
-    if (issue.code === "unrecognized_keys" && path[0] === "lora") {
-      return issue.keys.map((key) => ({ path: [...path, key], message: `unknown key${didYouMean(key, loraKeys)}` }));
+    const known = path[0] === "lora" ? loraKeys : path[0] === "health" ? healthKeys : undefined;
+    if (issue.code === "unrecognized_keys" && known) {
+      return issue.keys.map((key) => ({ path: [...path, key], message: `unknown key${didYouMean(key, known)}` }));
     }
     const value = path.reduce<unknown>((object, key) => (object as Record<PropertyKey, unknown>)?.[key], input);
     if (path[0] === "lora" && path.length === 1 && value === null) {
@@ -108,6 +110,7 @@ const issueProblems =
   };
 
 const loraKeys = Object.keys(loraSchema.shape);
+const healthKeys = Object.keys(healthSchema.shape);
 
 /** What an option of `lora` takes, where zod only says that the value is not it. */
 function loraHelp(path: readonly PropertyKey[]): string {

@@ -21,7 +21,8 @@ const runs = fc.record({
 });
 type Run = typeof runs extends fc.Arbitrary<infer T> ? T : never;
 
-const fills = ({ examples, per_device_train_batch_size: size, dataloader_drop_last }: Run) => !dataloader_drop_last || examples >= size;
+const fills = ({ examples, per_device_train_batch_size: size, dataloader_drop_last }: Run) =>
+  !dataloader_drop_last || examples >= size;
 
 /** Goes through the data as a loop would that knows nothing of formulas. */
 function walk(run: Run, updates: number) {
@@ -50,7 +51,9 @@ describe("planRun", () => {
       fc.property(runs.filter(fills), (run) => {
         const plan = planRun(run.examples, run);
         const { per_device_train_batch_size: size, gradient_accumulation_steps: accumulation } = run;
-        const loader = run.dataloader_drop_last ? Math.trunc(run.examples / size) : Math.trunc((run.examples + size - 1) / size);
+        const loader = run.dataloader_drop_last
+          ? Math.trunc(run.examples / size)
+          : Math.trunc((run.examples + size - 1) / size);
         const steps = Math.max(Math.trunc(loader / accumulation) + (loader % accumulation > 0 ? 1 : 0), 1);
         expect(plan.batchesPerEpoch).toBe(loader);
         expect(plan.stepsPerEpoch).toBe(steps);

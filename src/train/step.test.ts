@@ -49,7 +49,10 @@ describe.each([
     ] as const) {
       for (const [index, { loss, grad_norm }] of (await updates(lora, batch, accumulation)).entries()) {
         expect(relative(loss, whole[index]!.loss), `loss ${index} of ${accumulation} × ${batch}`).toBeLessThan(1e-5);
-        expect(relative(grad_norm, whole[index]!.grad_norm), `norm ${index} of ${accumulation} × ${batch}`).toBeLessThan(1e-5);
+        expect(
+          relative(grad_norm, whole[index]!.grad_norm),
+          `norm ${index} of ${accumulation} × ${batch}`,
+        ).toBeLessThan(1e-5);
       }
     }
   });

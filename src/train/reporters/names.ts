@@ -26,7 +26,7 @@ export function refuseTrackers(value: string | readonly string[] | null): string
   for (const name of [value ?? []].flat()) {
     if (["none", "all", ...TRACKERS].includes(name)) continue;
     if (name === "wandb") {
-      return `Weights & Biases has no client for JavaScript that is kept up (wandb-js: last changed in 2023, beta), and its protocol is not public; ${INSTEAD}. wandb can show TensorBoard files: wandb sync output_dir/runs/...`;
+      return `Weights & Biases has no client for JavaScript that is kept up (wandb-js: last changed in 2023, beta); ${INSTEAD}. wandb can show TensorBoard files: wandb sync output_dir/runs/...`;
     }
     if (ELSEWHERE.includes(name)) return `${name} has no client here; ${INSTEAD}`;
     return `there is no tracker "${name}"; names are none, all, ${TRACKERS.join(", ")}`;

@@ -1,0 +1,414 @@
+/** Each bad input is one clear error that names the file or the option, before anything is written. */
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { loadConfig, type TrainerConfig, type TrainingArgumentsInput, UserError } from "../src/index.js";
+import { writeSafetensors } from "../src/models/safetensorsWriter.js";
+import { flush, liveTensors } from "../src/torch/index.js";
+import { fixturePath } from "./support/goldens.js";
+import { temporaryFolders } from "./support/temporary.js";
+import { tinyTrainer } from "./support/tinyRun.js";
+
+const newFolder = temporaryFolders();
+let work: string;
+/** Earlier results stand in it; a bad run must leave them as they are. */
+let output: string;
+
+beforeEach(() => {
+  work = newFolder();
+  output = join(work, "output");
+});
+afterEach(async () => {
+  await flush();
+  expect(liveTensors()).toBe(0); // what was loaded before the error was found is freed
+});
+
+const listing = (folder: string): string[] =>
+  existsSync(folder) ? readdirSync(folder, { recursive: true, encoding: "utf8" }).sort() : ["nothing"];
+
+/** The one error of a run; checks that it is a UserError and that output_dir is as it was. */
+async function errorOf(more: Partial<TrainerConfig>, args: TrainingArgumentsInput = {}): Promise<string> {
+  const before = listing(output);
+  const error = await (async () => tinyTrainer(output, args, more).train())().then(
+    () => expect.fail("the run went through"),
+    (thrown) => thrown,
+  );
+  expect(error, String(error?.stack)).toBeInstanceOf(UserError);
+  expect(listing(output)).toEqual(before);
+  return error.message;
+}
+
+/** A copy of a model folder that may be spoilt. */
+function model(name = "tiny-llama"): string {
+  const folder = join(work, "model");
+  cpSync(fixturePath(name), folder, { recursive: true });
+  return folder;
+}
+function changeJson(path: string, changes: Record<string, unknown>): void {
+  writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, "utf8")), ...changes }));
+}
+function dataset(...rows: unknown[]): string {
+  const path = join(work, "rows.jsonl");
+  writeFileSync(path, rows.map((row) => `${typeof row === "string" ? row : JSON.stringify(row)}\n`).join(""));
+  return path;
+}
+
+describe("model folder", () => {
+  it.each<[string, (folder: string) => void, RegExp]>([
+    ["without config.json", (folder) => rmSync(join(folder, "config.json")), /cannot read .*\/config\.json \(ENOENT\)/],
+    [
+      "with a broken config.json",
+      (folder) => truncateSync(join(folder, "config.json"), 50),
+      /config\.json is not valid JSON/,
+    ],
+    [
+      "of another architecture",
+      (folder) => changeJson(join(folder, "config.json"), { model_type: "gpt2", architectures: ["GPT2LMHeadModel"] }),
+      /config\.json: architecture 'GPT2LMHeadModel'.* is not supported/,
+    ],
+    [
+      "with a wrong type in config.json",
+      (folder) => changeJson(join(folder, "config.json"), { hidden_size: "64" }),
+      /config\.json: hidden_size: /,
+    ],
+    [
+      "with another size in config.json",
+      (folder) => changeJson(join(folder, "config.json"), { intermediate_size: 100 }),
+      /model\.safetensors: weight 'model\.layers\.0\.mlp\.gate_proj\.weight' has the shape \[128,64\], config\.json asks for \[100,64\]/,
+    ],
+    [
+      "with more layers in config.json",
+      (folder) => changeJson(join(folder, "config.json"), { num_hidden_layers: 3 }),
+      /has no weight 'model\.layers\.2\./,
+    ],
+    [
+      "without weights",
+      (folder) => rmSync(join(folder, "model.safetensors")),
+      /has no weights: neither model\.safetensors nor model\.safetensors\.index\.json/,
+    ],
+    ["with cut weights", (folder) => truncateSync(join(folder, "model.safetensors"), 100_000), /model\.safetensors/],
+    ["with empty weights", (folder) => truncateSync(join(folder, "model.safetensors"), 0), /model\.safetensors/],
+    ["without a tokenizer", (folder) => rmSync(join(folder, "tokenizer.json")), /tokenizer\.json/],
+    ["with a broken tokenizer", (folder) => writeFileSync(join(folder, "tokenizer.json"), "{}"), /tokenizer\.json/],
+    [
+      "with another model's tokenizer",
+      (folder) => changeJson(join(folder, "config.json"), { vocab_size: 100 }),
+      /its tokenizer gives the id \d+, but config\.json says vocab_size 100/,
+    ],
+  ])("%s", async (_, spoil, message) => {
+    const folder = model();
+    spoil(folder);
+    const text = await errorOf({ model: folder });
+    expect(text).toMatch(message);
+    expect(text).toContain(folder);
+  });
+
+  it("that is not there", async () => {
+    expect(await errorOf({ model: join(work, "none") })).toContain(join(work, "none"));
+  });
+
+  it("that is a file", async () => {
+    const path = join(work, "model.bin");
+    writeFileSync(path, "weights");
+    expect(await errorOf({ model: path })).toContain(path);
+  });
+
+  it("with a shard missing", async () => {
+    const folder = model("tiny-llama-sharded");
+    rmSync(join(folder, "model-00002-of-00004.safetensors"));
+    expect(await errorOf({ model: folder })).toMatch(
+      /lacks 1 of the 4 files of its index: .*model-00002-of-00004\.safetensors/,
+    );
+  });
+
+  it("with a shard cut", async () => {
+    const folder = model("tiny-llama-sharded");
+    truncateSync(join(folder, "model-00003-of-00004.safetensors"), 2000);
+    expect(await errorOf({ model: folder })).toContain(join(folder, "model-00003-of-00004.safetensors"));
+  });
+
+  it("with an index that leads out of it", async () => {
+    const folder = model("tiny-llama-sharded");
+    changeJson(join(folder, "model.safetensors.index.json"), {
+      weight_map: { "model.norm.weight": "../../secret.safetensors" },
+    });
+    expect(await errorOf({ model: folder })).toContain(join(folder, "model.safetensors.index.json"));
+  });
+
+  it("with weights that are a link out of it", async () => {
+    const folder = model();
+    rmSync(join(folder, "model.safetensors"));
+    symlinkSync(fixturePath("tiny-llama/model.safetensors"), join(folder, "model.safetensors"));
+    expect(await errorOf({ model: folder })).toMatch(/is a link to .*, outside the model's folder/);
+  });
+
+  it("with weights of integers", async () => {
+    const folder = model();
+    rmSync(join(folder, "model.safetensors"));
+    await writeSafetensors(join(folder, "model.safetensors"), [
+      { name: "model.embed_tokens.weight", dtype: "I8", shape: [384, 64], data: async () => new Uint8Array(384 * 64) },
+    ]);
+    expect(await errorOf({ model: folder })).toContain(
+      "weight 'model.embed_tokens.weight' is I8; F32, F16 and BF16 weights are supported",
+    );
+  });
+});
+
+describe("hostile safetensors header", () => {
+  function header(length: bigint, text: string, data = 8): Buffer {
+    const start = Buffer.alloc(8);
+    start.writeBigUInt64LE(length);
+    return Buffer.concat([start, Buffer.from(text), Buffer.alloc(data)]);
+  }
+  const of = (text: string, data?: number) => header(BigInt(Buffer.byteLength(text)), text, data);
+  const entry = (changes: object) =>
+    JSON.stringify({ x: { dtype: "F32", shape: [2], data_offsets: [0, 8], ...changes } });
+
+  it.each<[string, Buffer]>([
+    ["longer than the file", header(2n ** 40n, "{}")],
+    ["of 2^64 - 1 bytes", header(2n ** 64n - 1n, "{}")],
+    ["of no bytes", header(0n, "")],
+    ["that is not JSON", of("{not json")],
+    ["that is a list", of("[]")],
+    ["nested ten thousand deep", of(`{"x":${"[".repeat(10_000)}`)],
+    ["whose tensor lies behind the end", of(entry({ data_offsets: [0, 8000], shape: [2000] }))],
+    ["whose tensor begins after its end", of(entry({ data_offsets: [8, 0] }))],
+    ["with a negative offset", of(entry({ data_offsets: [-8, 0] }))],
+    ["whose shape is not its bytes", of(entry({ shape: [3] }))],
+    ["whose shape overflows", of(entry({ shape: [2 ** 40, 2 ** 40] }))],
+    ["with a negative size", of(entry({ shape: [-2] }))],
+    ["with an unknown dtype", of(entry({ dtype: "F128" }))],
+    [
+      "with the same tensor twice",
+      of('{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'),
+    ],
+    [
+      "with overlapping tensors",
+      of(
+        JSON.stringify({
+          x: { dtype: "F32", shape: [2], data_offsets: [0, 8] },
+          y: { dtype: "F32", shape: [2], data_offsets: [0, 8] },
+        }),
+      ),
+    ],
+    ["called __proto__", of('{"__proto__":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}')],
+  ])("%s", async (_, bytes) => {
+    const folder = model();
+    writeFileSync(join(folder, "model.safetensors"), bytes);
+    expect(await errorOf({ model: folder })).toContain(folder);
+  });
+});
+
+describe("dataset", () => {
+  const good = { prompt: "Say A:", completion: " A" };
+
+  it.each<[string, unknown[], RegExp]>([
+    ["without a row", [], /is empty/],
+    ["of empty lines", ["", ""], /is empty/],
+    ["with a broken line", [good, '{"prompt": "x"', good], /rows\.jsonl:2/],
+    ["with a line that is no object", [good, "[1]"], /rows\.jsonl:2/],
+    ["with columns of no known format", [{ question: "?", answer: "!" }], /question.*answer|answer.*question/s],
+    ["with a value of a wrong type", [good, { prompt: 5, completion: "x" }], /rows\.jsonl:2.*prompt/s],
+    ["with a column missing in one row", [good, { prompt: "x" }], /rows\.jsonl:2.*completion/s],
+    ["with a role that nobody knows", [{ messages: [{ role: 5, content: "x" }] }], /rows\.jsonl:1/],
+  ])("%s", async (_, rows, message) => {
+    const path = dataset(...rows);
+    const text = await errorOf({ dataset: path });
+    expect(text).toMatch(message);
+    expect(text).toContain("rows.jsonl");
+  });
+
+  it("that is not there", async () => {
+    expect(await errorOf({ dataset: join(work, "none.jsonl") })).toContain(join(work, "none.jsonl"));
+    expect(await errorOf({ dataset: join(work, "*.jsonl") })).toContain("*.jsonl");
+  });
+
+  it("of a kind that cannot be read", async () => {
+    const path = join(work, "rows.parquet");
+    writeFileSync(path, "PAR1");
+    expect(await errorOf({ dataset: path })).toContain("rows.parquet");
+  });
+
+  it("whose every label is masked", async () => {
+    const path = dataset({ prompt: `${"word ".repeat(100)}:`, completion: " A" });
+    expect(await errorOf({ dataset: path }, { max_length: 8 })).toMatch(/max_length|label|learn/);
+  });
+
+  it("of chats, for a model without a chat template", async () => {
+    const folder = model();
+    rmSync(join(folder, "chat_template.jinja"));
+    const path = dataset({
+      messages: [
+        { role: "user", content: "Hello" },
+        { role: "assistant", content: "Hi" },
+      ],
+    });
+    expect(await errorOf({ model: folder, dataset: path })).toMatch(/chat template/);
+  });
+
+  it("with a broken chat template", async () => {
+    const folder = model();
+    writeFileSync(join(folder, "chat_template.jinja"), "{% for %}");
+    const path = dataset({
+      messages: [
+        { role: "user", content: "Hello" },
+        { role: "assistant", content: "Hi" },
+      ],
+    });
+    expect(await errorOf({ model: folder, dataset: path })).toMatch(/chat template cannot be read/);
+  });
+
+  it("with rows longer than the model's positions: cut, and said with a count", async () => {
+    const folder = model();
+    changeJson(join(folder, "config.json"), { max_position_embeddings: 16 });
+    const path = dataset(...Array.from({ length: 3 }, (_, i) => ({ text: `${i} ${"word ".repeat(30)}` })), {
+      text: "short",
+    });
+    const lines: string[] = [];
+    await tinyTrainer(
+      output,
+      { max_steps: 1, max_length: null },
+      { model: folder, dataset: path, log: (line) => lines.push(line) },
+    ).train();
+    expect(lines.join("\n")).toMatch(/3 of 4 rows are longer than the model's positions and were cut/);
+  });
+});
+
+describe("output_dir", () => {
+  it.each([
+    ["a model", "model.safetensors"],
+    ["a checkpoint", "checkpoint-4/optimizer.safetensors"],
+    ["somebody's notes", "notes.txt"],
+  ])("with %s in it", async (_, name) => {
+    mkdirSync(join(output, name, ".."), { recursive: true });
+    writeFileSync(join(output, name), "earlier");
+    const text = await errorOf({});
+    expect(text).toContain(`output_dir: ${output} is not empty (${name.split("/")[0]})`);
+    if (name.startsWith("checkpoint")) expect(text).toContain("--resume_from_checkpoint true");
+    expect(readFileSync(join(output, name), "utf8")).toBe("earlier");
+  });
+
+  it("that is a file", async () => {
+    const path = join(work, "results");
+    writeFileSync(path, "mine");
+    const error = await tinyTrainer(path)
+      .train()
+      .catch((thrown) => thrown);
+    expect(error).toBeInstanceOf(UserError);
+    expect(error.message).toContain(`output_dir: ${path} cannot be used`);
+    expect(readFileSync(path, "utf8")).toBe("mine");
+  });
+});
+
+describe("options", () => {
+  it.each<[TrainingArgumentsInput | Record<string, unknown>, string]>([
+    [{ learning_rte: 1 }, "learning_rate"],
+    [{ learning_rate: "fast" }, "learning_rate"],
+    [{ per_device_train_batch_size: 0 }, "per_device_train_batch_size"],
+    [{ per_device_train_batch_size: 1.5 }, "per_device_train_batch_size"],
+    [{ num_train_epochs: -1 }, "num_train_epochs"],
+    [{ optim: "sgdd" }, "optim"],
+    [{ lr_scheduler_type: "linea" }, "linear"],
+    [{ save_strategy: "sometimes" }, "save_strategy"],
+    [{ max_grad_norm: Number.NaN }, "max_grad_norm"],
+    [{ bf16: true, fp16: true }, "fp16"],
+    [{ seed: 1.5 }, "seed"],
+  ])("%j", async (args, name) => {
+    expect(await errorOf({}, args as TrainingArgumentsInput)).toContain(name);
+  });
+
+  it("several wrong ones at once are all told", async () => {
+    const text = await errorOf({}, { learning_rate: "x", seed: "y" } as unknown as TrainingArgumentsInput);
+    expect(text).toMatch(/learning_rate/);
+    expect(text).toMatch(/seed/);
+  });
+
+  it.each<[string, Partial<TrainerConfig>, RegExp]>([
+    ["lora with a misspelt key", { lora: { rank: 4 } as never }, /lora.*rank/],
+    ["lora with a wrong type", { lora: { r: "8" } as never }, /lora\.r/],
+    [
+      "lora on layers that are not there",
+      { lora: { target_modules: ["query"] } },
+      /lora\.target_modules: \["query"\] matches no linear layer/,
+    ],
+    [
+      "adapter and lora together",
+      { adapter: fixturePath("tiny-llama-adapter") },
+      /adapter: the config has `adapter` and `lora`/,
+    ],
+    [
+      "an adapter that is not there",
+      { lora: undefined, adapter: "/nonexistent/adapter" },
+      /adapter.*\/nonexistent\/adapter|\/nonexistent\/adapter/,
+    ],
+    ["a model in the adapter's place", { lora: undefined, adapter: fixturePath("tiny-llama") }, /adapter_config\.json/],
+    ["an adapter in the model's place", { model: fixturePath("tiny-llama-adapter") }, /tiny-llama-adapter/],
+    [
+      "an adapter of another model",
+      { lora: undefined, adapter: fixturePath("tiny-llama-adapter"), model: fixturePath("tiny-llama-fp16") },
+      /adapter: .*has the shape/,
+    ],
+  ])("%s", async (_, more, message) => {
+    expect(await errorOf(more)).toMatch(message);
+  });
+});
+
+describe("config file", () => {
+  const text = (changes = "") => `model: ${fixturePath("tiny-llama")}
+dataset: ${fixturePath("data/prompt-completion.jsonl")}
+training_args:
+  output_dir: ${output}
+${changes}`;
+  async function problemOf(content: string | Buffer): Promise<string> {
+    const path = join(work, "config.yaml");
+    writeFileSync(path, content);
+    const error = await loadConfig(path).then(
+      () => expect.fail("the config was taken"),
+      (thrown) => thrown,
+    );
+    expect(error, String(error?.stack)).toBeInstanceOf(UserError);
+    expect(error.message).toContain(path);
+    expect(existsSync(output)).toBe(false);
+    return error.message;
+  }
+
+  it.each<[string, string, RegExp]>([
+    ["a misspelt key at the top", "datset: x\n", /:\d+: datset.*dataset/s],
+    ["a misspelt argument", "  lerning_rate: 1e-4\n", /:5: .*lerning_rate.*learning_rate/s],
+    ["a wrong type", "  learning_rate: fast\n", /:5: .*learning_rate/s],
+    ["a misspelt key of lora", "lora: {r: 4, lora_alhpa: 8}\n", /lora_alhpa.*lora_alpha/s],
+    ["a number where a list belongs", "lora: {target_modules: 5}\n", /target_modules/],
+    ["the same key twice", "model: other\n", /:5: not valid YAML: Map keys must be unique/],
+    ["YAML that is none", "  a: [1, 2\n", /config\.yaml/],
+    ["an optimizer that is not built", "  optim: nonsense\n", /optim/],
+    ["quantization, which is not built", "quantization: {load_in_4bit: true}\n", /quantization.*not built/s],
+  ])("with %s", async (_, changes, message) => {
+    expect(await problemOf(text(changes))).toMatch(message);
+  });
+
+  it.each([
+    ["empty", ""],
+    ["of a list", "- 1\n"],
+    ["of a word", "hello\n"],
+    ["of binary rubbish", Buffer.from([0xff, 0xfe, 0, 1, 2])],
+    ["without a model", "dataset: x.jsonl\n"],
+  ])("%s", async (_, content) => {
+    await problemOf(content);
+  });
+
+  it("that is not there", async () => {
+    await expect(loadConfig(join(work, "none.yaml"))).rejects.toThrow(
+      `${join(work, "none.yaml")}: there is no such config file`,
+    );
+  });
+});
