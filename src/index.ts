@@ -19,5 +19,5 @@ export type { ComputeMetrics, MetricContext } from "./train/evaluator.js";
 export type { TrainingEvent } from "./train/handle/events.js";
 export type { HealthConfigInput as HealthConfig } from "./train/health/config.js";
 export type { Incident } from "./train/health/watch.js";
-export type { TrainOutput } from "./train/loop.js";
+export type { TrainOutput } from "./train/ledger.js";
 export { Trainer, type TrainerConfig } from "./train/trainer.js";

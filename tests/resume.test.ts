@@ -25,6 +25,8 @@ const newFolder = temporaryFolders();
 afterEach(async () => {
   await flush();
   expect(liveTensors()).toBe(0);
+  if (process.platform !== "linux") return;
+  expect(readFileSync("/proc/self/maps", "utf8")).not.toContain("checkpoint-"); // what it resumed from is unmapped
 });
 
 /** 6 updates an epoch, 12 in all; every one is saved. */

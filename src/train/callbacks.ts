@@ -192,7 +192,7 @@ export class CallbackHandler {
     let current = control;
     for (const callback of this.callbacks as Handlers[]) {
       const answer = await callback[event]?.(args, state, current, context);
-      if (answer) current = answer;
+      if (answer && typeof answer === "object") current = answer; // an arrow function may give back just anything
     }
     return current;
   }

@@ -101,10 +101,11 @@ export async function restoreWeights(
   stem: WeightsStem,
   parameters: readonly TrainedParameter[],
 ): Promise<void> {
-  const weights = await openTensors((await resolveWeights(folder, stem)).headers);
-  noGrad(() => {
-    for (const { name, tensor, shape } of parameters) scope(() => ops.copy_(tensor, weights(name, shape)));
-  });
+  withTensors((await resolveWeights(folder, stem)).headers, (weights) =>
+    noGrad(() => {
+      for (const { name, tensor, shape } of parameters) scope(() => ops.copy_(tensor, weights(name, shape)));
+    }),
+  );
 }
 
 /** Puts the trained weights, the optimizer's state and the generator's state back. */
@@ -115,22 +116,29 @@ export async function restore(
   optimizer: Optimizer,
 ): Promise<void> {
   await restoreWeights(folder, stem, parameters);
-  optimizer.loadState(await openTensors([await readHeader(join(folder, OPTIMIZER))]));
+  withTensors([await readHeader(join(folder, OPTIMIZER))], (state) => optimizer.loadState(state));
   const rng = await readHeader(join(folder, RNG));
   const { begin, end } = rng.tensors.get("cpu")!;
   setRngState(new Uint8Array((await readFile(rng.path)).subarray(begin, end)));
 }
 
-/** A reader of files' tensors by name and shape. */
-async function openTensors(
+/** Gives `use` a reader of the files' tensors by name and shape; the files are open that long. */
+function withTensors(
   headers: readonly SafetensorsHeader[],
-): Promise<(name: string, shape: readonly number[]) => Tensor> {
-  const files = headers.map(({ path, tensors }) => ({ path, tensors, map: new MappedFile(path) }));
-  return (name, shape) => {
-    for (const { tensors, map } of files) {
-      const info = tensors.get(name);
-      if (info && info.shape.join() === shape.join()) return map.tensor(info.begin, torchDtype(info.dtype), [...shape]);
-    }
-    throw new UserError(`resume_from_checkpoint: ${files[0]!.path} has no tensor ${name} of the shape [${shape}]`);
-  };
+  use: (read: (name: string, shape: readonly number[]) => Tensor) => void,
+): void {
+  const files: { tensors: SafetensorsHeader["tensors"]; map: MappedFile }[] = [];
+  try {
+    for (const { path, tensors } of headers) files.push({ tensors, map: new MappedFile(path) });
+    use((name, shape) => {
+      for (const { tensors, map } of files) {
+        const info = tensors.get(name);
+        if (info && info.shape.join() === shape.join())
+          return map.tensor(info.begin, torchDtype(info.dtype), [...shape]);
+      }
+      throw new UserError(`resume_from_checkpoint: ${headers[0]!.path} has no tensor ${name} of the shape [${shape}]`);
+    });
+  } finally {
+    for (const { map } of files) map.close();
+  }
 }

@@ -2,7 +2,7 @@
 import type { TrainingArguments } from "../arguments/index.js";
 import type { CallbackContext, LogEntry, TrainerCallback, TrainerControl, TrainerState } from "../callbacks.js";
 import type { Incident } from "../health/watch.js";
-import type { TrainOutput } from "../loop.js";
+import type { TrainOutput } from "../ledger.js";
 
 /** One event of a run. `step` counts finished updates, `epoch` passes over the data (fractional). */
 export type TrainingEvent =
