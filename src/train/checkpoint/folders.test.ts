@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { temporaryFolders } from "../../../tests/support/temporary.js";
 import { UserError } from "../../errors.js";
-import { listCheckpoints, removeUnfinished, rotate, writeCheckpoint } from "./folders.js";
+import { listCheckpoints, removeUnfinished, writeCheckpoint } from "./folders.js";
 import { damage } from "./manifest.js";
 
 const newFolder = temporaryFolders();
@@ -66,28 +66,6 @@ describe("listCheckpoints", () => {
     }
     expect(await steps(output)).toEqual([9, 10]);
     expect(await steps(join(output, "none"))).toEqual([]);
-  });
-});
-
-describe("rotate", () => {
-  it.each<[string, number[], number, number | null, number[]]>([
-    ["keeps all without a limit", [1, 2, 10], 10, null, [1, 2, 10]],
-    ["keeps the newest by number", [1, 2, 10], 10, 2, [2, 10]],
-    ["keeps the one just saved", [1, 2, 10], 10, 1, [10]],
-    ["takes those of later updates for the oldest", [4, 5, 8, 9], 5, 3, [4, 5, 9]],
-    ["never removes the one just saved for them", [4, 5, 8], 5, 1, [5]],
-  ])("%s", async (_, present, saved, limit, left) => {
-    const output = newFolder();
-    for (const step of present) await write(output, step);
-    await rotate(output, saved, limit);
-    expect(await steps(output)).toEqual(left);
-  });
-
-  it("keeps the best one too", async () => {
-    const output = newFolder();
-    for (const step of [1, 2, 3, 4]) await write(output, step);
-    await rotate(output, 4, 2, join(output, "checkpoint-1"));
-    expect(await steps(output)).toEqual([1, 4]);
   });
 });
 
