@@ -280,6 +280,7 @@ describe("another run than the checkpoint's", () => {
       { lora: { ...LORA.lora, lora_dropout: 0 } },
       "its trained weights have other names, shapes, scaling or dropout",
     ],
+    ["base model", {}, { model: fixturePath("tiny-llama-sharded") }, "it was made on another base model"],
     ["full fine-tuning", {}, { lora: undefined }, "its trained weights have other names"],
   ])("is refused: %s", async (_, args, more, message) => {
     const folder = withCheckpoints(await whole("lora"), 4);

@@ -1,5 +1,4 @@
 /** From a config to everything a run needs in memory: examples, model, adapter, what is trained. */
-import { createHash } from "node:crypto";
 import type { DatasetSpec } from "../data/config.js";
 import type { Row } from "../data/read.js";
 import type { TokenizedDataset } from "../data/tokenize.js";
@@ -18,11 +17,11 @@ import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/confi
 import { addLora } from "../peft/lora.js";
 import { manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
 import type { TrainingArguments } from "./arguments/index.js";
-import type { RunIdentity } from "./checkpoint/resumable.js";
 import { evaluates, loadEvaluation } from "./evaluationData.js";
 import { describeReport, type ExampleReport, type LoadedExamples, loadExamples } from "./examples.js";
 import { checkExamples } from "./health/checkExamples.js";
 import { type HealthConfigInput, healthConfig } from "./health/config.js";
+import { type RunIdentity, runIdentity } from "./identity.js";
 
 export interface RunSpec {
   model: string;
@@ -126,11 +125,7 @@ export async function prepareRun(
     parameters,
     bodyTrains: lora === undefined || lora.paths.some((path) => path !== "lm_head"),
     totalParameters: lora ? base + trained : base,
-    identity: {
-      dataset: fingerprint(examples),
-      parameters: parameterFingerprint(parameters, model),
-      ...(evaluation ? { evaluation: fingerprint(evaluation.examples) } : {}),
-    },
+    identity: await runIdentity({ examples, evaluation, parameters, model, modelFolder, adapted: lora !== undefined }),
   };
 }
 
@@ -166,24 +161,4 @@ function trainedParameters(model: CausalLM, lora: PreparedRun["lora"]): TrainedP
       { name: `base_model.model.${path}.lora_B.weight`, tensor: b, shape: [outFeatures, rank] },
     ];
   });
-}
-
-function fingerprint(examples: readonly Sequence[]): string {
-  const hash = createHash("sha256");
-  for (const { inputIds, labels, lengths = [inputIds.length] } of examples) {
-    hash.update(Int32Array.of(lengths.length, ...lengths));
-    hash.update(inputIds);
-    hash.update(labels);
-  }
-  return hash.digest("hex");
-}
-
-function parameterFingerprint(parameters: readonly TrainedParameter[], model: CausalLM): string {
-  const shapes = parameters.map(({ name, shape }) => `${name} ${shape}`);
-  const adapters = [...model.linears].flatMap(([path, { lora }]) =>
-    lora ? [`${path} scaling ${lora.scaling} dropout ${lora.dropout}`] : [],
-  );
-  return createHash("sha256")
-    .update([...shapes, ...adapters].join("\n"))
-    .digest("hex");
 }

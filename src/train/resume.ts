@@ -38,6 +38,9 @@ export async function resumeState(
       "its trained weights have other names, shapes, scaling or dropout. Use the model and lora settings it was made with.",
     );
   }
+  if (saved.identity.base !== run.identity.base) {
+    throw refuse(`it was made on another base model than ${run.modelName}. Use the model it was made with.`);
+  }
   if (saved.identity.dataset !== run.identity.dataset) {
     throw refuse(
       "the dataset gives other tokens than the one it was made with. Use the same data, tokenizer and data options.",

@@ -11,6 +11,7 @@ import type { Optimizer, TrainedParameter } from "../../optim/optimizer.js";
 import { MappedFile, noGrad, ops, rngState, scope, setRngState, type Tensor } from "../../torch/index.js";
 import type { TrainingArgumentsFields } from "../arguments/index.js";
 import type { TrainerState } from "../callbacks.js";
+import type { RunIdentity } from "../identity.js";
 import { writeSynced } from "./manifest.js";
 
 export const TRAINER_STATE = "trainer_state.json";
@@ -18,16 +19,6 @@ const ARGUMENTS = "training_args.json";
 const RUN = "slimtune_run.json";
 export const OPTIMIZER = "optimizer.safetensors";
 const RNG = "rng_state.safetensors";
-
-/** What must be the same for a resumed run to be the same run. */
-export interface RunIdentity {
-  /** SHA-256 of the token ids and labels of all examples. */
-  dataset: string;
-  /** SHA-256 of the names and shapes of what is trained, and of the adapters' scaling and dropout. */
-  parameters: string;
-  /** SHA-256 of the evaluation's examples; absent without evaluation. */
-  evaluation?: string;
-}
 
 /** Sums of the run so far that the files of the Trainer do not hold. */
 export interface Progress {
