@@ -2,7 +2,7 @@
  * Writes the quickstart's texts, the same bytes every time:
  *
  *   node examples/quickstart/generate-data.mjs                   data/train.jsonl and data/heldout.jsonl
- *   node examples/quickstart/generate-data.mjs --pretraining F   the pretraining text, as rows of {"text": ...}, to file F
+ *   node examples/quickstart/generate-data.mjs --pretraining DIR the pretraining text, as rows of {"text": ...}
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -13,7 +13,8 @@ import { Random } from "./random.mjs";
 
 const trainRows = 3000;
 const heldoutRows = 200;
-const pretrainingRows = 64_000;
+/** The pretraining text comes in two parts: single words and short documents first, then everything. */
+const pretrainingRows = { first: 32_000, second: 30_000 };
 
 const jsonl = (rows) => `${rows.map((row) => JSON.stringify(row)).join("\n")}\n`;
 
@@ -33,12 +34,14 @@ export function instructionSplits() {
   return { train: jsonl(rows.slice(0, trainRows)), heldout: jsonl(rows.slice(trainRows)) };
 }
 
-/** The pretraining text, one document per row, from easy to hard. */
+/** The two parts of the pretraining text, one document per row; the first goes from easy to hard. */
 export function pretrainingText() {
-  const random = new Random(7);
-  const rows = [];
-  for (let i = 0; i < pretrainingRows; i++) rows.push({ text: pretrainingDocument(random, i / pretrainingRows) });
-  return jsonl(rows);
+  const part = (random, rows, progress) =>
+    jsonl(Array.from({ length: rows }, (_, i) => ({ text: pretrainingDocument(random, progress(i / rows)) })));
+  return {
+    first: part(new Random(7), pretrainingRows.first, (written) => written),
+    second: part(new Random(8), pretrainingRows.second, () => 1),
+  };
 }
 
 function write(path, text) {
@@ -49,7 +52,9 @@ function write(path, text) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   if (process.argv[2] === "--pretraining") {
-    write(process.argv[3], pretrainingText());
+    const { first, second } = pretrainingText();
+    write(join(process.argv[3], "first.jsonl"), first);
+    write(join(process.argv[3], "second.jsonl"), second);
   } else {
     const data = join(dirname(fileURLToPath(import.meta.url)), "data");
     const { train, heldout } = instructionSplits();

@@ -19,7 +19,6 @@ const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, "..", "..");
 const cache = join(here, ".cache");
 const initial = join(cache, "init");
-const pretrained = join(cache, "pretrained");
 const baseModel = join(here, "base-model");
 
 /** float32 as bfloat16: the upper half of the bits, rounded to the nearest, ties to even. */
@@ -45,10 +44,10 @@ console.log("1/4 text");
 const text = pretrainingText();
 rmSync(cache, { recursive: true, force: true });
 mkdirSync(cache, { recursive: true });
-writeFileSync(join(cache, "pretraining.jsonl"), text);
+for (const part of ["first", "second"]) writeFileSync(join(cache, `${part}.jsonl`), text[part]);
 
 console.log("2/4 tokenizer and random weights");
-const documents = text
+const documents = text.first
   .trimEnd()
   .split("\n")
   .map((row) => JSON.parse(row).text);
@@ -57,9 +56,19 @@ await initModel(initial);
 
 console.log("3/4 training");
 const slimtune = join(root, "dist", "cli", "main.js");
-const args = [slimtune, "train", join(here, "pretrain.yaml"), ...process.argv.slice(2)];
-const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: "inherit" });
-if (status !== 0) process.exit(status ?? 1);
+/** One run of pretrain.yaml: a model that has read one more part. */
+function read(part, model, warmup) {
+  const output = join(cache, `read-${part}`);
+  const args = ["--model", model, "--dataset", join(cache, `${part}.jsonl`), "--output_dir", output];
+  const { status } = spawnSync(
+    process.execPath,
+    [slimtune, "train", join(here, "pretrain.yaml"), ...args, "--warmup_steps", warmup, ...process.argv.slice(2)],
+    { cwd: root, stdio: "inherit" },
+  );
+  if (status !== 0) process.exit(status ?? 1);
+  return output;
+}
+const pretrained = read("second", read("first", initial, "100"), "50");
 
 console.log("4/4 bf16");
 mkdirSync(baseModel, { recursive: true });

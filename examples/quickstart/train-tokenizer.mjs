@@ -7,13 +7,17 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-const vocabSize = 1536;
+const vocabSize = 1024;
 /** <|im_start|> and <|im_end|> are for who fine-tunes the model on conversations. */
 const specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"];
 const maxLength = 512;
 
-/** What ByteLevel with use_regex splits at, as GPT-2 did: words and numbers keep one space in front. */
-const chunks = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+/**
+ * Words, numbers, punctuation and spaces each stand alone. A word is then the same token in a sentence, in quotes and
+ * at the start of a line, so that copying it is no translation: what a small model must learn first.
+ */
+const chunkPattern = "\\p{L}+|\\p{N}+|[^\\s\\p{L}\\p{N}]+|\\s+";
+const chunks = new RegExp(chunkPattern, "gu");
 
 /** GPT-2's visible character for each byte: printable bytes stand for themselves, the others move to U+0100 and up. */
 function byteCharacters() {
@@ -89,7 +93,7 @@ function trainBpe(texts) {
 }
 
 function tokenizerJson({ vocab, merges }) {
-  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
+  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false };
   return {
     version: "1.0",
     truncation: null,
@@ -104,7 +108,13 @@ function tokenizerJson({ vocab, merges }) {
       special: true,
     })),
     normalizer: null,
-    pre_tokenizer: byteLevel,
+    pre_tokenizer: {
+      type: "Sequence",
+      pretokenizers: [
+        { type: "Split", pattern: { Regex: chunkPattern }, behavior: "Isolated", invert: false },
+        byteLevel,
+      ],
+    },
     post_processor: null,
     decoder: byteLevel,
     model: {
