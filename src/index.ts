@@ -20,4 +20,5 @@ export type { TrainingEvent } from "./train/handle/events.js";
 export type { HealthConfigInput as HealthConfig } from "./train/health/config.js";
 export type { Incident } from "./train/health/watch.js";
 export type { TrainOutput } from "./train/ledger.js";
+export { ProgressCallback } from "./train/progress.js";
 export { Trainer, type TrainerConfig } from "./train/trainer.js";

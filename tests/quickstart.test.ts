@@ -1,4 +1,5 @@
 /** What ships for the quickstart: the two splits, the scripts that made them, the tokenizer and the base model. */
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -117,4 +118,20 @@ describe("the configs", () => {
     expect(finetune.model).toBe(baseModel);
     expect(finetune.dataset).toBe(join(folder, "data", "train.jsonl"));
   });
+});
+
+describe("the quickstart", () => {
+  it("teaches the task: near 0 % before, 90 % or more of the held-out answers right after", () => {
+    const output = join(mkdtempSync(join(tmpdir(), "slimtune-quickstart-")), "adapter");
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      [join(folder, "quickstart.mjs"), "--output_dir", output],
+      { encoding: "utf8" },
+    );
+    rmSync(join(output, ".."), { recursive: true });
+    expect(status, stderr).toBe(0);
+    const [, before, after] = /before fine-tuning +([\d.]+) %[^]*after fine-tuning +([\d.]+) %/.exec(stdout)!;
+    expect(Number(before)).toBeLessThanOrEqual(1);
+    expect(Number(after)).toBeGreaterThanOrEqual(90);
+  }, 600_000);
 });

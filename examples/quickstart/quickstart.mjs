@@ -7,8 +7,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { loadConfig, parseCommandLine } from "../../dist/config/index.js";
-import { loadGenerator, Trainer, UserError } from "../../dist/index.js";
-import { ProgressCallback } from "../../dist/train/progress.js";
+import { loadGenerator, ProgressCallback, Trainer, UserError } from "../../dist/index.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, "..", "..");
