@@ -130,7 +130,7 @@ describe("the quickstart", () => {
     );
     rmSync(join(output, ".."), { recursive: true });
     expect(status, stderr).toBe(0);
-    const [, before, after] = /before fine-tuning +([\d.]+) %[^]*after fine-tuning +([\d.]+) %/.exec(stdout)!;
+    const [, before, after] = /before fine-tuning +([\d.]+) %[\s\S]*after fine-tuning +([\d.]+) %/.exec(stdout)!;
     expect(Number(before)).toBeLessThanOrEqual(1);
     expect(Number(after)).toBeGreaterThanOrEqual(90);
   }, 600_000);
