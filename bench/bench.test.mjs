@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { isStepLine, measure } from "./measure.mjs";
-import { curveTable, disagreement, figures, figureTable, median, summarise } from "./summary.mjs";
+import { curveTable, disagreement, figures, figureTable, median, runTable, summarise } from "./summary.mjs";
 
 const node = (script) => [process.execPath, "-e", script];
 
@@ -60,6 +60,8 @@ describe("figures", () => {
       { title: "peer", summary: peer },
     ]);
     expect(table).toContain("| tokens/s | 100.0 | 50.0 | 2.00 |");
+    const twice = summarise([run(8, 4e9), run(4, 4e9)], [run(1)], steps, 10);
+    expect(runTable([{ title: "peer", summary: twice }])).toContain("| 1 | 50.0 |\n| 2 | 100.0 |");
     expect(table).toContain("| peak resident memory | 1.00 GB | 4.00 GB | 0.25 |");
   });
 });

@@ -13,7 +13,7 @@ import { makeModel } from "../examples/gsm8k/make-model.mjs";
 import { readTexts } from "../examples/gsm8k/tokenizer.mjs";
 import { contestants, pythonVersions, readCurve } from "./contestants.mjs";
 import { measure } from "./measure.mjs";
-import { curveTable, disagreement, figureTable, median, summarise } from "./summary.mjs";
+import { curveTable, disagreement, figureTable, median, runTable, summarise } from "./summary.mjs";
 import { workload } from "./workload.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -169,7 +169,7 @@ async function main() {
   );
   const mean = (key) => Math.round(work.reduce((sum, step) => sum + step[key], 0) / steps);
   console.log(`${mean("tokens")} tokens per update (${mean("labels")} labelled; ${mean("padded")} when padded)\n`);
-  console.log(`${figureTable(columns)}\n\n${curveTable(columns)}\n`);
+  console.log(`${figureTable(columns)}\n\n${runTable(columns)}\n\n${curveTable(columns)}\n`);
   console.log(`All measurements: ${relative(process.cwd(), file)}`);
   if (exact.length > 1)
     console.log(`Largest relative difference of any loss or grad_norm: ${difference.toExponential(1)}`);

@@ -27,6 +27,7 @@ export function summarise(runs, starts, steps, peakGflops) {
   const middle = (name) => median(all.map((one) => one[name]));
   return {
     tokensPerSecond: middle("tokensPerSecond"),
+    tokensPerSecondOfRuns: all.map((one) => one.tokensPerSecond),
     secondsPerStep: middle("secondsPerStep"),
     shareOfPeak: middle("gflops") / peakGflops,
     peakBytes: middle("peakBytes"),
@@ -78,6 +79,14 @@ export function figureTable(columns) {
     ...others.flatMap(({ summary }) => [show(summary), (value(own.summary) / value(summary)).toFixed(2)]),
   ]);
   return [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...body].map(line).join("\n");
+}
+
+/** A Markdown table of each run by itself: how far the runs lie apart is how far a ratio can be trusted. */
+export function runTable(columns) {
+  const speeds = columns.map(({ summary }) => summary.tokensPerSecondOfRuns);
+  const head = ["run", ...columns.map(({ title }) => `tokens/s, ${title}`)];
+  const body = speeds[0].map((_, run) => [run + 1, ...speeds.map((speed) => speed[run].toFixed(1))]);
+  return [head, head.map(() => "---:"), ...body].map(line).join("\n");
 }
 
 /** A Markdown table of each update's loss and gradient norm. */
