@@ -1,7 +1,7 @@
 import { parse } from "yaml";
 import type { z } from "zod";
 import { UserError } from "../errors.js";
-import { didYouMean } from "../nearest.js";
+import { didYouMean } from "../support/nearest.js";
 import { fieldNames, fieldOf, OLD_NAMES } from "../train/arguments/index.js";
 import { configKeys } from "./schema.js";
 

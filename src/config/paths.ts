@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
-import { expandHome } from "../home.js";
+import { expandHome } from "../support/home.js";
 
 const HUB_ID = /^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)?$/;
 const SAYS_PATH = /^(\.\.?|~)?[/\\]|^(\.\.?|~)$/;

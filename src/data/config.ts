@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { didYouMean } from "../nearest.js";
+import { didYouMean } from "../support/nearest.js";
 
 export const DATASET_FORMATS = ["auto", "text", "prompt_completion", "messages", "alpaca", "sharegpt"] as const;
 export type DatasetFormat = (typeof DATASET_FORMATS)[number];

@@ -1,6 +1,6 @@
 /** The text of `optim_args`, "name=value,name=value", for the optimizers that take any. */
 import { UserError } from "../errors.js";
-import { didYouMean } from "../nearest.js";
+import { didYouMean } from "../support/nearest.js";
 
 const units: Record<string, number> = { "": 1, KB: 1e3, MB: 1e6, GB: 1e9, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30 };
 

@@ -1,5 +1,5 @@
 import { UserError } from "../errors.js";
-import { didYouMean } from "../nearest.js";
+import { didYouMean } from "../support/nearest.js";
 import { METRIC_SCHEDULES, type MetricSchedule } from "./metricSchedules.js";
 import { Parameters } from "./scheduleParameters.js";
 

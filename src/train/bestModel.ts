@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { UserError } from "../errors.js";
-import { didYouMean } from "../nearest.js";
+import { didYouMean } from "../support/nearest.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import type { TrainerState } from "./callbacks.js";
 

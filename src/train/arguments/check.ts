@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
-import { expandHome } from "../../home.js";
-import { didYouMean } from "../../nearest.js";
+import { expandHome } from "../../support/home.js";
+import { didYouMean } from "../../support/nearest.js";
 import { crossFieldProblems, type Problem } from "./cross-field.js";
 import { deriveValues } from "./derive.js";
 import type { AnyField } from "./field.js";

@@ -2,7 +2,7 @@
 import { type FileHandle, mkdir, open, readdir, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { expandHome } from "../../home.js";
+import { expandHome } from "../../support/home.js";
 import type { TrainingArguments } from "../arguments/index.js";
 import type { LogEntry, TrainerControl, TrainerState } from "../callbacks.js";
 import { restartEvent, scalarEvent, textEvent, versionEvent } from "./eventFile.js";
