@@ -64,7 +64,9 @@ constexpr std::string_view kOpen[] = {
     "aten::zero_",
     "aten::zeros",
     "aten::zeros_like",
-    "slimtune::mixed_linear",
+    "slimtune::gated_linears",
+    "slimtune::linears",
+    "slimtune::normed_linears",
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
 /** The Llama decoder: embeddings, layers of attention and gated MLP, final norm, output head. */
 import { ops, scope, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
-import type { DropoutSource, Linear } from "./linear.js";
+import { type DropoutSource, forward, forwardOnto, type Linear } from "./linear.js";
 import type { Precision } from "./precision.js";
 import { type Rotation, rotate, rotationFor } from "./rope.js";
 
@@ -63,13 +63,10 @@ export class Decoder {
     if (noise) x = ops.add(x, noise);
     this.layers.forEach((layer, index) => {
       // A scope for each piece: what autograd does not save is freed at once, not after the backward pass.
-      const between = scope(() =>
-        ops.add(x, this.#attention(layer, index, x, ids.length, rotation, attention, dropout)),
-      );
-      const after = scope(() => ops.add(between, this.#mlp(layer, between, dropout)));
-      between.dispose();
+      const between = scope(() => this.#attention(layer, index, x, ids.length, rotation, attention, dropout));
       x.dispose();
-      x = after;
+      x = scope(() => this.#mlp(layer, between, dropout));
+      between.dispose();
     });
     return x;
   }
@@ -81,7 +78,7 @@ export class Decoder {
 
   /** [L, V], float32 */
   logits(headInput: Tensor, dropout?: DropoutSource): Tensor {
-    return ops.to(this.head.forward(headInput, dropout), "float32");
+    return ops.to(forward([this.head], { x: headInput }, dropout)[0]!, "float32");
   }
 
   /** x / rms(x) · weight in float32, then in the compute dtype; x is [N, H]. */
@@ -92,6 +89,7 @@ export class Decoder {
     });
   }
 
+  /** x + the attention's output, [N, H]. */
   #attention(
     layer: DecoderLayer,
     index: number,
@@ -102,19 +100,21 @@ export class Decoder {
     dropout: DropoutSource | undefined,
   ): Tensor {
     const { heads, kvHeads, headDim } = this.config;
-    const h = this.#norm(x, layer.inputNorm);
     const split = (y: Tensor, count: number) => ops.reshape(y, [tokens, count, headDim]);
     const turned = (y: Tensor, count: number) => scope(() => this.#compute(rotate(split(y, count), rotation, headDim))); // cos is float32, so the product is too
-    const q = turned(layer.q.forward(h, dropout), heads); // [N, heads, D]
-    const k = turned(layer.k.forward(h, dropout), kvHeads); // [N, kv heads, D]
-    const v = split(layer.v.forward(h, dropout), kvHeads); // [N, kv heads, D]
-    return layer.o.forward(attention.attend(index, q, k, v), dropout);
+    const [q, k, v] = forward([layer.q, layer.k, layer.v], this.#normed(x, layer.inputNorm), dropout);
+    const mixed = attention.attend(index, turned(q!, heads), turned(k!, kvHeads), split(v!, kvHeads)); // [N, heads·D]
+    return forwardOnto(x, layer.o, { x: mixed }, dropout);
   }
 
+  /** x + the gated MLP's output, [N, H]. */
   #mlp(layer: DecoderLayer, x: Tensor, dropout: DropoutSource | undefined): Tensor {
-    const h = this.#norm(x, layer.postNorm);
-    const gated = scope(() => ops.mul(ops.silu(layer.gate.forward(h, dropout)), layer.up.forward(h, dropout))); // [N, I]
-    return layer.down.forward(gated, dropout);
+    const [gate, up] = forward([layer.gate, layer.up], this.#normed(x, layer.postNorm), dropout); // [N, I]
+    return forwardOnto(x, layer.down, { gate: gate!, up: up! }, dropout);
+  }
+
+  #normed(x: Tensor, norm: Tensor) {
+    return { x, norm, eps: this.config.rmsNormEps };
   }
 
   #compute(x: Tensor): Tensor {

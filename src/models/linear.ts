@@ -1,6 +1,5 @@
-/** A linear layer, frozen or trained, with a LoRA adapter on it or none. */
-import { op } from "../torch/dispatch.js";
-import { ops, scope, type Tensor } from "../torch/index.js";
+/** Linear layers, frozen or trained, with a LoRA adapter on them or none. */
+import { fused, type Tensor } from "../torch/index.js";
 import type { Precision } from "./precision.js";
 
 /** Draws dropout masks for the tokens of the batch at hand. */
@@ -24,31 +23,52 @@ export class Linear {
   readonly outFeatures: number;
   readonly weight: Tensor; // [out, in]
   readonly bias: Tensor | undefined; // [out]
+  readonly precision: Precision;
   lora: LoraWeights | undefined;
-  readonly #precision: Precision;
 
   constructor(name: string, size: [number, number], weight: Tensor, bias: Tensor | undefined, precision: Precision) {
     this.name = name;
     [this.outFeatures, this.inFeatures] = size;
     this.weight = weight;
     this.bias = bias;
-    this.#precision = precision;
+    this.precision = precision;
   }
+}
 
-  /** x is [N, in] in the compute dtype, as is the result, [N, out]. */
-  forward(x: Tensor, dropout?: DropoutSource): Tensor {
-    return scope(() => {
-      const y = op("slimtune::mixed_linear", x, this.weight, this.bias);
-      if (!this.lora) return y;
-      const { a, b, scaling, dropout: p } = this.lora;
-      const dropped = dropout && p > 0 ? ops.mul(x, this.#cast(dropout.mask(p, this.inFeatures))) : x;
-      const low = ops.linear(dropped, this.#cast(a)); // [N, r]
-      ops.addmm_(y, low, ops.transpose(this.#cast(b), 0, 1), scaling); // in place: autograd does not need y
-      return y;
-    });
-  }
+/** What layers multiply: rows in the compute dtype, rows that are normed first, or a gated activation. */
+export type LinearInput =
+  | { x: Tensor } // [N, in]
+  | { x: Tensor; norm: Tensor; eps: number } // [N, in], [in]
+  | { gate: Tensor; up: Tensor }; // [N, in] each
 
-  #cast(x: Tensor): Tensor {
-    return this.#precision.compute === "float32" ? x : ops.to(x, this.#precision.compute);
-  }
+/** The outputs of layers that share an input, [N, out] each, in the compute dtype. */
+export function forward(layers: readonly Linear[], input: LinearInput, dropout?: DropoutSource): Tensor[] {
+  return run(layers, input, dropout);
+}
+
+/** residual + the layer's output, [N, out], in the residual's dtype. */
+export function forwardOnto(residual: Tensor, layer: Linear, input: LinearInput, dropout?: DropoutSource): Tensor {
+  return run([layer], input, dropout, residual)[0]!;
+}
+
+function run(layers: readonly Linear[], input: LinearInput, dropout?: DropoutSource, residual?: Tensor): Tensor[] {
+  // masks are drawn in the layers' order, as Python draws them
+  const masks = layers.map(({ lora, inFeatures }) =>
+    dropout && lora && lora.dropout > 0 ? dropout.mask(lora.dropout, inFeatures) : undefined,
+  );
+  const group: fused.LinearGroup = {
+    weights: layers.map(({ weight }) => weight),
+    biases: layers.map(({ bias }) => bias),
+    a: layers.map(({ lora }) => lora?.a),
+    b: layers.map(({ lora }) => lora?.b),
+    scalings: layers.map(({ lora }) => lora?.scaling ?? 0),
+    masks,
+  };
+  return compute(input, group, layers[0]!.precision, residual);
+}
+
+function compute(input: LinearInput, group: fused.LinearGroup, precision: Precision, residual?: Tensor): Tensor[] {
+  if ("gate" in input) return fused.gatedLinears(input.gate, input.up, group, residual);
+  if (!("norm" in input)) return fused.linears(input.x, group, residual);
+  return fused.normedLinears(input.x, input.norm, input.eps, precision.compute, group);
 }
