@@ -31,11 +31,11 @@ describe("packed rows", () => {
     expect(liveTensors()).toBe(0);
   });
 
-  async function gradients(window: Sequence[][], paddingFree: boolean) {
+  async function gradients(window: Sequence[][], paddingFree: boolean, passTokens = 0) {
     const parameters = [...model.parameters.values()];
     const layout = { paddingFree, padToMultipleOf: null };
     const objective = { labelSmoothing: 0, neftuneAlpha: null };
-    const trainable = { model, parameters, bodyTrains: true, layout, objective };
+    const trainable = { model, parameters, bodyTrains: true, layout, objective, passTokens };
     const { loss } = (await accumulate(trainable, window, async () => true))!;
     const values: Float32Array[] = [];
     for (const { tensor } of parameters) {
@@ -68,6 +68,24 @@ describe("packed rows", () => {
         },
       ),
       { numRuns: 15 },
+    );
+  });
+
+  it("and micro-batches computed together change neither", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.array(example, { minLength: 1, maxLength: 3 }), { minLength: 2, maxLength: 5 }),
+        fc.integer({ min: 20, max: 200 }),
+        async (window, passTokens) => {
+          const alone = await gradients(window, false);
+          const together = await gradients(window, false, passTokens);
+          expect(Math.abs(together.loss - alone.loss) / alone.loss).toBeLessThan(1e-5);
+          for (const [i, values] of together.values.entries()) {
+            expect(worstDifference(values, alone.values[i]!)).toBeLessThan(1e-5);
+          }
+        },
+      ),
+      { numRuns: 10 },
     );
   });
 

@@ -63,13 +63,17 @@ export function collate(rows: readonly Sequence[], layout: Layout = PLAIN): Batc
     positions,
     lengths,
     longest: Math.max(0, ...lengths),
-    padded: pad(layout.paddingFree ? [total] : rows.map(({ inputIds }) => inputIds.length), layout),
+    padded: paddedShape(rows, layout),
     targetRows: Int32Array.from(targetRows),
     targets: Int32Array.from(targets),
   };
 }
 
-function pad(rows: number[], { padToMultipleOf: multiple }: Layout): Batch["padded"] {
-  const width = Math.max(0, ...rows);
-  return { rows, width: multiple === null ? width : Math.ceil(width / multiple) * multiple };
+/** The batch that Python would compute of these rows. */
+export function paddedShape(rows: readonly Sequence[], layout: Layout): Batch["padded"] {
+  const lengths = rows.map(({ inputIds }) => inputIds.length);
+  const laid = layout.paddingFree ? [lengths.reduce((sum, length) => sum + length, 0)] : lengths;
+  const width = Math.max(0, ...laid);
+  const { padToMultipleOf: multiple } = layout;
+  return { rows: laid, width: multiple === null ? width : Math.ceil(width / multiple) * multiple };
 }

@@ -46,6 +46,7 @@ export interface PreparedRun {
   evaluation?: LoadedExamples;
   layout: Layout;
   objective: Objective;
+  passTokens: number;
   /** Absent: all weights are trained. */
   lora?: { config: LoraConfig; paths: string[] };
   parameters: TrainedParameter[];
@@ -53,6 +54,9 @@ export interface PreparedRun {
   totalParameters: number;
   identity: RunIdentity;
 }
+
+/** Enough rows for matrix products to be fast; more would take memory and gain nothing. */
+const PASS_TOKENS = 512;
 
 const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
 
@@ -121,12 +125,22 @@ export async function prepareRun(
       padToMultipleOf: args.pad_to_multiple_of,
     },
     objective: { labelSmoothing: args.label_smoothing_factor, neftuneAlpha: args.neftune_noise_alpha },
+    passTokens: drawsNothing(model, args) ? PASS_TOKENS : 0,
     lora,
     parameters,
     bodyTrains: lora === undefined || lora.paths.some((path) => path !== "lm_head"),
     totalParameters: lora ? base + trained : base,
     identity: await runIdentity({ examples, evaluation, parameters, model, modelFolder, adapted: lora !== undefined }),
   };
+}
+
+/**
+ * Whether micro-batches can be computed together with the same result: nothing is drawn at random in their shape, and no
+ * rotation depends on the longest sequence beside a token.
+ */
+function drawsNothing(model: CausalLM, args: TrainingArguments): boolean {
+  const dropout = [...model.linears.values()].some(({ lora }) => lora !== undefined && lora.dropout > 0);
+  return !dropout && args.neftune_noise_alpha === null && model.config.rope.type !== "dynamic";
 }
 
 /** The tokens that end an answer when the trained model generates. */

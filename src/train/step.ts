@@ -1,5 +1,5 @@
 /** One optimizer update: windows of micro-batches forward and backward, clip, step. */
-import { collate, type Layout, type Sequence } from "../models/batch.js";
+import { collate, type Layout, paddedShape, type Sequence } from "../models/batch.js";
 import type { CausalLM, Objective } from "../models/causalLM.js";
 import type { Optimizer, TrainedParameter } from "../optim/optimizer.js";
 import { clearGrad, gradOf, noGrad, ops, scope, type Tensor } from "../torch/index.js";
@@ -11,6 +11,8 @@ export interface Trainable {
   bodyTrains: boolean;
   layout: Layout;
   objective: Objective;
+  /** Micro-batches are computed together up to this many tokens; 0: each by itself. */
+  passTokens: number;
 }
 
 export interface StepResult {
@@ -27,26 +29,46 @@ export interface StepResult {
 /** A turn for the event loop: timers, servers and Ctrl-C. */
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
+/** Neighbouring micro-batches that are computed in one pass: as many as fit, at least one. */
+export function passesOf<T extends { inputIds: ArrayLike<number> }>(window: readonly T[][], limit: number): T[][][] {
+  const passes: T[][][] = [];
+  let tokens = Number.POSITIVE_INFINITY;
+  for (const rows of window) {
+    const size = rows.reduce((sum, { inputIds }) => sum + inputIds.length, 0);
+    if (tokens + size > limit) {
+      passes.push([]);
+      tokens = 0;
+    }
+    passes.at(-1)!.push(rows);
+    tokens += size;
+  }
+  return passes;
+}
+
 /**
  * Adds up the gradients of a window's micro-batches. Every micro-batch's loss is divided by the labelled tokens of the
- * whole window, so that the split into micro-batches changes nothing.
+ * whole window, so that the split into micro-batches changes nothing, and small ones can be computed together.
+ * @param onBatch after each micro-batch
  * @returns undefined when `onBatch` did not want to go on: the gradients are dropped
  */
 export async function accumulate(
-  { model, parameters, bodyTrains, layout, objective }: Trainable,
-  window: readonly (readonly Sequence[])[],
+  { model, parameters, bodyTrains, layout, objective, passTokens }: Trainable,
+  window: readonly Sequence[][],
   onBatch: (last: boolean) => Promise<boolean>,
 ): Promise<StepResult | undefined> {
-  const batches = window.map((rows) => collate(rows, layout));
-  const items = batches.reduce((sum, { targets }) => sum + targets.length, 0);
+  const passes = passesOf(window, passTokens).map((parts) => ({ parts, batch: collate(parts.flat(), layout) }));
+  const items = passes.reduce((sum, { batch }) => sum + batch.targets.length, 0);
   const losses: Tensor[] = [];
+  let left = window.length;
   try {
-    for (const [index, batch] of batches.entries()) {
+    for (const { parts, batch } of passes) {
       if (batch.targets.length > 0) losses.push(model.lossAndGradients(batch, items, bodyTrains, objective));
-      await turn();
-      if (!(await onBatch(index === batches.length - 1))) {
-        dropGradients(parameters);
-        return undefined;
+      for (const _ of parts) {
+        await turn();
+        if (!(await onBatch(--left === 0))) {
+          dropGradients(parameters);
+          return undefined;
+        }
       }
     }
     if (items === 0) return { loss: Number.NaN, gradNorm: Number.NaN, tokens: 0, paddedTokens: 0 }; // a mean of nothing
@@ -61,8 +83,11 @@ export async function accumulate(
     return {
       loss: Number(loss),
       gradNorm: Number(gradNorm),
-      tokens: batches.reduce((sum, { inputIds }) => sum + inputIds.length, 0),
-      paddedTokens: batches.reduce((sum, { padded }) => sum + padded.rows.length * padded.width, 0),
+      tokens: passes.reduce((sum, { batch }) => sum + batch.inputIds.length, 0),
+      paddedTokens: window.reduce((sum, rows) => {
+        const padded = paddedShape(rows, layout);
+        return sum + padded.rows.length * padded.width;
+      }, 0),
     };
   } finally {
     for (const loss of losses) loss.dispose();

@@ -32,6 +32,9 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
         ]
       : []),
     `Batch       ${size} per device × ${accumulation} accumulated × ${DEVICES} device${DEVICES === 1 ? "" : "s"} = ${plan.effectiveBatch} examples per update`,
+    ...(run.passTokens > 0 && accumulation > 1
+      ? [`            computed together up to ${run.passTokens} tokens at a time, with the same gradients`]
+      : []),
     `Length      ${number(plan.stepsPerEpoch)} updates per epoch, ${number(plan.maxSteps)} in all${args.max_steps > 0 ? " (max_steps)" : ` (${args.num_train_epochs} epochs)`}`,
     ...(states ? [`Optimizer   ${args.optim}: ${states}`] : []),
     `Settings    ${settings.length ? settings.join(", ") : "all at their defaults"}`,
