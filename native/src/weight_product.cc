@@ -5,9 +5,15 @@ namespace {
 
 constexpr int64_t kBlockElements = 1 << 20;  // 4 MiB in float32: stays in the cache
 
-/// Rows of a weight that are converted at a time: a converted weight never exists whole.
-int64_t blockRows(const at::Tensor& weight) {
-  return std::max<int64_t>(64, kBlockElements / std::max<int64_t>(1, weight.size(1)));
+/// Calls body(begin, rows) with blocks of a weight's rows converted to a dtype: a converted weight never exists whole.
+template <typename Body>
+void forEachBlock(const at::Tensor& weight, at::ScalarType dtype, const Body& body) {
+  const int64_t step = std::max<int64_t>(64, kBlockElements / std::max<int64_t>(1, weight.size(1)));
+  at::Tensor buffer = at::empty({std::min(step, weight.size(0)), weight.size(1)}, weight.options().dtype(dtype));
+  for (int64_t begin = 0; begin < weight.size(0); begin += step) {
+    const int64_t length = std::min(step, weight.size(0) - begin);
+    body(begin, buffer.narrow(0, 0, length).copy_(weight.narrow(0, begin, length)));
+  }
 }
 
 }  // namespace
@@ -21,28 +27,25 @@ void multiply(at::Tensor& y, const at::Tensor& x, const at::Tensor& weight, bool
     }
   };
   if (weight.scalar_type() == x.scalar_type()) return block(y, weight);
-  const int64_t step = blockRows(weight);
-  for (int64_t begin = 0; begin < weight.size(0); begin += step) {
-    const int64_t length = std::min(step, weight.size(0) - begin);
-    block(y.narrow(1, begin, length), weight.narrow(0, begin, length).to(x.scalar_type()));
-  }
+  forEachBlock(weight, x.scalar_type(), [&](int64_t begin, const at::Tensor& rows) {
+    block(y.narrow(1, begin, rows.size(0)), rows);
+  });
 }
 
 void multiplyTransposed(at::Tensor& dx, const at::Tensor& dy, const at::Tensor& weight, bool add) {
-  if (weight.scalar_type() == dy.scalar_type()) {
+  const auto block = [&](const at::Tensor& columns, const at::Tensor& rows) {
     if (add) {
-      dx.addmm_(dy, weight);
+      dx.addmm_(columns, rows);
     } else {
-      at::mm_out(dx, dy, weight);
+      at::mm_out(dx, columns, rows);
+      add = true;
     }
-    return;
-  }
-  if (!add) dx.zero_();
-  const int64_t step = blockRows(weight);
-  for (int64_t begin = 0; begin < weight.size(0); begin += step) {
-    const int64_t length = std::min(step, weight.size(0) - begin);
-    dx.addmm_(dy.narrow(1, begin, length), weight.narrow(0, begin, length).to(dy.scalar_type()));
-  }
+  };
+  if (weight.size(0) == 0 && !add) dx.zero_();
+  if (weight.scalar_type() == dy.scalar_type()) return block(dy, weight);
+  forEachBlock(weight, dy.scalar_type(), [&](int64_t begin, const at::Tensor& rows) {
+    block(dy.narrow(1, begin, rows.size(0)), rows);
+  });
 }
 
 }  // namespace slimtune

@@ -80,9 +80,9 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
   const parameters = new Map<string, Parameter>();
   try {
     const weight = (name: string, shape: number[]): Tensor => {
-      const target = trained ? "float32" : precision.frozen;
       const tensor = scope(() => {
         const { tensor: stored, dtype } = files.tensor(name, shape);
+        const target = trained ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
         if (dtype !== target) return ops.to(stored, target);
         return trained ? ops.clone(stored) : stored;
       });

@@ -2,15 +2,16 @@
 import { hasBf16Instructions } from "../torch/index.js";
 
 /**
- * Trained weights are stored in float32 always. `frozen`: how the others are stored. `compute`: the dtype of matrix
- * products and attention; the residual stream, norms, rotary embedding and loss are float32.
+ * Trained weights are stored in float32 always. `frozen`: how the others are stored; what a file has in 16 bits can stay
+ * so under float32 arithmetic, for every such number is a float32 too. `compute`: the dtype of matrix products and
+ * attention; the residual stream, norms, rotary embedding and loss are float32.
  */
 export interface Precision {
-  frozen: "float32" | "bfloat16";
+  frozen: "as stored" | "bfloat16";
   compute: "float32" | "bfloat16";
 }
 
-export const float32Precision: Precision = { frozen: "float32", compute: "float32" };
+export const float32Precision: Precision = { frozen: "as stored", compute: "float32" };
 
 /**
  * What `bf16: true` means here. Without bf16 instructions a CPU's bf16 matrix products are several times slower than
@@ -25,5 +26,5 @@ export function precisionFor(bf16: boolean): Precision {
 }
 
 export function describePrecision({ frozen, compute }: Precision): string {
-  return frozen === compute ? compute : `${frozen} weights, ${compute} arithmetic`;
+  return frozen === compute ? compute : `frozen weights ${frozen}, ${compute} arithmetic`;
 }
