@@ -65,6 +65,7 @@ constexpr std::string_view kOpen[] = {
     "aten::zeros",
     "aten::zeros_like",
     "slimtune::mixed_linear",
+    "slimtune::packed_attention",
 };
 
 }  // namespace

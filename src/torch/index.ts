@@ -3,6 +3,7 @@
 export { backward, clearGrad, gradOf, setRequiresGrad } from "./autograd.js";
 export { hasBf16Instructions } from "./cpu.js";
 export { noGrad } from "./dispatch.js";
+export * as fused from "./fused.js";
 export { MappedFile } from "./mappedFile.js";
 export { type DType, type EngineInfo, loadNative, type TensorInfo } from "./native.js";
 export * as ops from "./ops.js";
