@@ -67,6 +67,8 @@ constexpr std::string_view kOpen[] = {
     "slimtune::gated_linears",
     "slimtune::linears",
     "slimtune::normed_linears",
+    "slimtune::packed_attention",
+    "slimtune::rope",
 };
 
 }  // namespace

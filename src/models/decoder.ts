@@ -1,9 +1,9 @@
 /** The Llama decoder: embeddings, layers of attention and gated MLP, final norm, output head. */
-import { ops, scope, type Tensor } from "../torch/index.js";
+import { fused, ops, scope, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
 import { type DropoutSource, forward, forwardOnto, type Linear } from "./linear.js";
 import type { Precision } from "./precision.js";
-import { type Rotation, rotate, rotationFor } from "./rope.js";
+import { type Rotation, rotationFor } from "./rope.js";
 
 export interface DecoderLayer {
   inputNorm: Tensor; // [H]
@@ -101,7 +101,7 @@ export class Decoder {
   ): Tensor {
     const { heads, kvHeads, headDim } = this.config;
     const split = (y: Tensor, count: number) => ops.reshape(y, [tokens, count, headDim]);
-    const turned = (y: Tensor, count: number) => scope(() => this.#compute(rotate(split(y, count), rotation, headDim))); // cos is float32, so the product is too
+    const turned = (y: Tensor, count: number) => fused.rope(split(y, count), rotation.cos, rotation.sin);
     const [q, k, v] = forward([layer.q, layer.k, layer.v], this.#normed(x, layer.inputNorm), dropout);
     const mixed = attention.attend(index, turned(q!, heads), turned(k!, kvHeads), split(v!, kvHeads)); // [N, heads·D]
     return forwardOnto(x, layer.o, { x: mixed }, dropout);

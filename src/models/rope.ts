@@ -71,7 +71,7 @@ export function ropeFrequencies(config: ModelConfig, length: number): RopeFreque
   }
 }
 
-/** cos and sin for each token's position, [N, 1, head dim], float32. */
+/** cos and sin for each token's position, [N, D/2], float32. */
 export interface Rotation {
   cos: Tensor;
   sin: Tensor;
@@ -79,16 +79,7 @@ export interface Rotation {
 
 export function rotationFor(config: ModelConfig, positions: ArrayLike<number>, length: number): Rotation {
   const { inverse, scaling } = ropeFrequencies(config, length);
-  const half = inverse.length;
-  const angles = ops.mul(ops.float32(positions, [positions.length, 1]), ops.float32(inverse, [1, half])); // [N, D/2]
-  const both = ops.reshape(ops.cat([angles, angles], 1), [positions.length, 1, 2 * half]); // [N, 1, D]
+  const angles = ops.mul(ops.float32(positions, [positions.length, 1]), ops.float32(inverse, [1, inverse.length]));
   const scaled = (x: Tensor) => (scaling === 1 ? x : ops.mulScalar(x, scaling));
-  return { cos: scaled(ops.cos(both)), sin: scaled(ops.sin(both)) };
-}
-
-/** x·cos + rotateHalf(x)·sin; x is [N, heads, D]. */
-export function rotate(x: Tensor, { cos, sin }: Rotation, headDim: number): Tensor {
-  const half = headDim / 2;
-  const turned = ops.cat([ops.neg(ops.narrow(x, 2, half, half)), ops.narrow(x, 2, 0, half)], 2);
-  return ops.add(ops.mul(x, cos), ops.mul(turned, sin));
+  return { cos: scaled(ops.cos(angles)), sin: scaled(ops.sin(angles)) };
 }

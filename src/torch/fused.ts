@@ -1,5 +1,5 @@
 /** slimtune's own ops for training, typed: each is several of PyTorch's in one, forward and backward. */
-import { opMany } from "./dispatch.js";
+import { op, opMany } from "./dispatch.js";
 import type { DType } from "./native.js";
 import type { Tensor } from "./tensor.js";
 
@@ -28,4 +28,21 @@ export function normedLinears(x: Tensor, norm: Tensor, eps: number, compute: DTy
 /** The same of silu(gate)·up, which is not kept either. */
 export function gatedLinears(gate: Tensor, up: Tensor, group: LinearGroup, residual?: Tensor): Tensor[] {
   return opMany("slimtune::gated_linears", [gate, up, residual, ...lists(group)], group.weights.length);
+}
+
+/**
+ * Causal softmax(q·kᵀ/√D)·v within each of several sequences that lie end to end; q is [N, heads, D], k and v
+ * [N, kv heads, D], the result [N, heads·D]. Native side: packed_attention.cc.
+ * @param lengths of the sequences; they add up to N
+ */
+export function packedAttention(q: Tensor, k: Tensor, v: Tensor, lengths: readonly number[]): Tensor {
+  return op("slimtune::packed_attention", q, k, v, lengths);
+}
+
+/**
+ * Rotary position embedding: the first half of each head against its second. x is [N, heads, D], cos and sin [N, D/2],
+ * the result like x. Native side: rope.cc.
+ */
+export function rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
+  return op("slimtune::rope", x, cos, sin);
 }

@@ -1,0 +1,229 @@
+// slimtune::packed_attention: causal attention within each of several sequences that lie end to end.
+//
+// softmax(q·kᵀ/√D)·v for blocks of queries against the keys they see. Only the logarithm of each row's sum is kept for the
+// backward pass, which computes the scores again. The autograd function calls two ops that a device implements.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <atomic>
+#include <numeric>
+
+#include "attention_kernel.h"
+
+namespace slimtune {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Long sequences are split so that there is work for many threads; the split does not depend on their number, and so
+/// nor does the result.
+constexpr int64_t kPiecePositions = 256;
+constexpr int64_t kMostPieces = 4;  // their partial dk and dv take 2.5 times the memory of dk and dv
+
+/// All pieces, those of each sequence and key head together.
+std::vector<AttentionPiece> piecesOf(at::IntArrayRef lengths, int64_t kvHeads, int64_t dim) {
+  std::vector<AttentionPiece> pieces;
+  int64_t start = 0, partial = 0;
+  for (const int64_t length : lengths) {
+    const int64_t step = std::max(kPiecePositions, (length + kMostPieces - 1) / kMostPieces);
+    for (int64_t head = 0; head < kvHeads; head++) {
+      for (int64_t begin = 0; begin < length; begin += step) {
+        const int64_t end = std::min(begin + step, length);
+        pieces.push_back({start, begin, end, head, partial});
+        partial += 2 * end * dim;
+      }
+    }
+    start += length;
+  }
+  return pieces;
+}
+
+/// Runs body(piece, scratch) for each, the biggest first, each thread taking the next when it is free.
+template <typename Wide, typename Body>
+void forEachPiece(std::vector<AttentionPiece> pieces, int64_t dim, const Body& body) {
+  std::stable_sort(pieces.begin(), pieces.end(),
+                   [](const AttentionPiece& a, const AttentionPiece& b) { return a.work() > b.work(); });
+  int64_t keys = 0;
+  for (const AttentionPiece& piece : pieces) keys = std::max(keys, piece.end);
+  const auto count = static_cast<int64_t>(pieces.size());
+  const int64_t workers = std::min<int64_t>(at::get_num_threads(), count);
+  const int64_t size = attentionScratch(std::max<int64_t>(1, keys), dim, sizeof(Wide));
+  const at::Tensor scratch = at::empty({workers, size}, c10::CppTypeToScalarType<Wide>::value);
+  Wide* const memory = scratch.data_ptr<Wide>();
+  std::atomic<int64_t> next = 0;
+  at::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t worker = begin; worker < end; worker++)
+      for (int64_t i = next++; i < count; i = next++) body(pieces[i], memory + worker * size);
+  });
+}
+
+template <typename Scalar>
+AttentionArguments<Scalar> argumentsOf(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                       const at::Tensor& out, const at::Tensor& logSumExp) {
+  AttentionArguments<Scalar> a{};
+  a.heads = q.size(1), a.kvHeads = k.size(1), a.dim = q.size(2);
+  a.qRow = q.stride(0), a.qHead = q.stride(1);
+  a.kRow = k.stride(0), a.kHead = k.stride(1);
+  a.vRow = v.stride(0), a.vHead = v.stride(1);
+  a.q = q.const_data_ptr<Scalar>(), a.k = k.const_data_ptr<Scalar>(), a.v = v.const_data_ptr<Scalar>();
+  a.out = out.data_ptr<Scalar>();
+  a.logSumExp = logSumExp.data_ptr<at::opmath_type<Scalar>>();
+  return a;
+}
+
+/// Rows may lie far apart, but each row's D elements together.
+at::Tensor denseRows(const at::Tensor& x) { return x.stride(2) == 1 || x.size(2) == 1 ? x : x.contiguous(); }
+
+/// Calls body(Scalar{}) with the C++ type of the dtype.
+template <typename Body>
+void withScalar(at::ScalarType dtype, const Body& body) {
+  switch (dtype) {
+    case at::kFloat: return body(float{});
+    case at::kDouble: return body(double{});
+    case at::kBFloat16: return body(at::BFloat16{});
+    default: TORCH_CHECK(false, "packed_attention is written for float32, bfloat16 and float64, not ", dtype);
+  }
+}
+
+void check(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths) {
+  TORCH_CHECK(q.dim() == 3 && k.dim() == 3 && v.dim() == 3 && k.sizes() == v.sizes() && q.size(0) == k.size(0) &&
+                  q.size(2) == k.size(2),
+              "expected q [N, heads, D] and k and v [N, kv heads, D], got ", q.sizes(), ", ", k.sizes(), " and ", v.sizes());
+  TORCH_CHECK(q.size(2) > 0 && q.size(1) > 0 && k.size(1) > 0 && q.size(1) % k.size(1) == 0, "the number of heads, ",
+              q.size(1), ", must be a multiple of that of the key heads, ", k.size(1), ", and D at least 1");
+  TORCH_CHECK(k.scalar_type() == q.scalar_type() && v.scalar_type() == q.scalar_type() && k.device() == q.device() &&
+                  v.device() == q.device(),
+              "q, k and v must be of one dtype and on one device");
+  int64_t total = 0;
+  for (const int64_t length : lengths) {
+    TORCH_CHECK(length >= 0 && length <= q.size(0) - total, "the lengths ", lengths, " do not add up to N, ", q.size(0));
+    total += length;
+  }
+  TORCH_CHECK(total == q.size(0), "the lengths ", lengths, " do not add up to N, ", q.size(0));
+}
+
+/// -> out [N, heads, D] and the logarithm of each row's Σ exp, [N, heads], in float32 (float64 for float64)
+std::tuple<at::Tensor, at::Tensor> forwardCpu(const at::Tensor& q0, const at::Tensor& k0, const at::Tensor& v0,
+                                              at::IntArrayRef lengths) {
+  check(q0, k0, v0, lengths);
+  const at::Tensor q = denseRows(q0), k = denseRows(k0), v = denseRows(v0);
+  at::Tensor out = at::empty(q.sizes(), q.options());
+  at::Tensor logSumExp = at::empty({q.size(0), q.size(1)}, q.options().dtype(at::toOpMathType(q.scalar_type())));
+  withScalar(q.scalar_type(), [&](auto scalar) {
+    using Scalar = decltype(scalar);
+    using Wide = at::opmath_type<Scalar>;
+    const auto arguments = argumentsOf<Scalar>(q, k, v, out, logSumExp);
+    forEachPiece<Wide>(piecesOf(lengths, k.size(1), q.size(2)), q.size(2),
+                       [&](const AttentionPiece& piece, Wide* scratch) { attend(arguments, piece, scratch); });
+  });
+  return {out, logSumExp};
+}
+
+/// Sums the pieces' parts of dk and dv [N, kv heads, D] in their order, in place.
+template <typename Scalar, typename Wide>
+void sumPartials(const std::vector<AttentionPiece>& pieces, Wide* partials, int64_t kvHeads, int64_t dim, Scalar* dk,
+                 Scalar* dv) {
+  const auto count = static_cast<int64_t>(pieces.size());
+  at::parallel_for(0, count, 1, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) {
+      // A piece owns the keys at its own positions: it and those after it, up to the sequence's end, saw them.
+      const AttentionPiece& own = pieces[i];
+      const int64_t size = (own.end - own.begin) * dim;
+      Wide* const keySums = partials + own.partial + own.begin * dim;  // [end - begin, D]
+      Wide* const valueSums = keySums + own.end * dim;
+      for (int64_t j = i + 1; j < count && pieces[j].begin > 0; j++) {
+        const Wide* const keys = partials + pieces[j].partial + own.begin * dim;
+        const Wide* const values = keys + pieces[j].end * dim;
+        for (int64_t e = 0; e < size; e++) keySums[e] += keys[e];
+        for (int64_t e = 0; e < size; e++) valueSums[e] += values[e];
+      }
+      for (int64_t key = 0; key < own.end - own.begin; key++) {
+        const int64_t place = ((own.start + own.begin + key) * kvHeads + own.kvHead) * dim;
+        std::transform(keySums + key * dim, keySums + (key + 1) * dim, dk + place, [](Wide x) { return Scalar(x); });
+        std::transform(valueSums + key * dim, valueSums + (key + 1) * dim, dv + place, [](Wide x) { return Scalar(x); });
+      }
+    }
+  });
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> backwardCpu(const at::Tensor& dOut0, const at::Tensor& q0,
+                                                           const at::Tensor& k0, const at::Tensor& v0,
+                                                           const at::Tensor& out, const at::Tensor& logSumExp,
+                                                           at::IntArrayRef lengths) {
+  check(q0, k0, v0, lengths);
+  const at::Tensor q = denseRows(q0), k = denseRows(k0), v = denseRows(v0), dOut = dOut0.contiguous();
+  at::Tensor dq = at::empty(q.sizes(), q.options());
+  at::Tensor dk = at::empty(k.sizes(), k.options()), dv = at::empty(k.sizes(), k.options());
+  withScalar(q.scalar_type(), [&](auto scalar) {
+    using Scalar = decltype(scalar);
+    using Wide = at::opmath_type<Scalar>;
+    const auto pieces = piecesOf(lengths, k.size(1), q.size(2));
+    const int64_t size = pieces.empty() ? 0 : pieces.back().partial + 2 * pieces.back().end * q.size(2);
+    const at::Tensor partials = at::empty({size}, logSumExp.options());
+    auto arguments = argumentsOf<Scalar>(q, k, v, out, logSumExp);
+    arguments.dOut = dOut.const_data_ptr<Scalar>();
+    arguments.dq = dq.data_ptr<Scalar>();
+    arguments.partials = partials.data_ptr<Wide>();
+    forEachPiece<Wide>(pieces, q.size(2),
+                       [&](const AttentionPiece& piece, Wide* scratch) { attendBackward(arguments, piece, scratch); });
+    sumPartials(pieces, arguments.partials, k.size(1), q.size(2), dk.data_ptr<Scalar>(), dv.data_ptr<Scalar>());
+  });
+  return {dq, dk, dv};
+}
+
+std::tuple<at::Tensor, at::Tensor> callForward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                               at::IntArrayRef lengths) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("slimtune::_packed_attention_forward", "")
+                             .typed<decltype(forwardCpu)>();
+  return op.call(q, k, v, lengths);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> callBackward(const at::Tensor& dOut, const at::Tensor& q,
+                                                            const at::Tensor& k, const at::Tensor& v,
+                                                            const at::Tensor& out, const at::Tensor& logSumExp,
+                                                            at::IntArrayRef lengths) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("slimtune::_packed_attention_backward", "")
+                             .typed<decltype(backwardCpu)>();
+  return op.call(dOut, q, k, v, out, logSumExp, lengths);
+}
+
+struct PackedAttention : torch::autograd::Function<PackedAttention> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            at::IntArrayRef lengths) {
+    at::AutoDispatchBelowADInplaceOrView below;
+    const auto [out, logSumExp] = callForward(q, k, v, lengths);
+    context->save_for_backward({q, k, v, out, logSumExp});
+    context->saved_data["lengths"] = lengths.vec();
+    return out;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const std::vector<int64_t> lengths = context->saved_data["lengths"].toIntVector();
+    const auto [dq, dk, dv] = callBackward(gradients[0], saved[0], saved[1], saved[2], saved[3], saved[4], lengths);
+    return {dq, dk, dv, at::Tensor()};
+  }
+};
+
+at::Tensor packedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths) {
+  check(q, k, v, lengths);
+  return PackedAttention::apply(q, k, v, lengths).flatten(1);
+}
+
+TORCH_LIBRARY_FRAGMENT(slimtune, library) {
+  library.def("packed_attention(Tensor q, Tensor k, Tensor v, int[] lengths) -> Tensor");
+  library.impl("packed_attention", c10::DispatchKey::CompositeImplicitAutograd, packedAttention);
+  library.def("_packed_attention_forward(Tensor q, Tensor k, Tensor v, int[] lengths) -> (Tensor, Tensor)");
+  library.impl("_packed_attention_forward", c10::DispatchKey::CPU, forwardCpu);
+  library.def(
+      "_packed_attention_backward(Tensor d_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor log_sum_exp, "
+      "int[] lengths) -> (Tensor, Tensor, Tensor)");
+  library.impl("_packed_attention_backward", c10::DispatchKey::CPU, backwardCpu);
+}
+
+}  // namespace
+}  // namespace slimtune

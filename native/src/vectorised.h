@@ -1,0 +1,38 @@
+// Helpers of kernels that compilers vectorise: plain loops, compiled for several instruction sets.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+// A function so marked is compiled for three generations of x86-64 and chosen when the library is loaded. What it calls
+// must be SLIMTUNE_INLINE, so that it is compiled with it. On Arm, NEON is the baseline.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__)
+#define SLIMTUNE_VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define SLIMTUNE_VECTORISED
+#endif
+#define SLIMTUNE_INLINE inline __attribute__((always_inline))
+
+namespace slimtune {
+
+/// eˣ within 2 units in the last place, for x up to 88; 0 (or less than 1e-37) below -86.5. std::exp does not vectorise.
+/// x = n·ln 2 + r, eʳ by its series, n added to the exponent.
+SLIMTUNE_INLINE float vectorExp(float x) {
+  x = x < -86.5f ? -86.5f : x;  // NaN stays
+  const float shifted = x * 1.44269504f + 12582912.f;  // 1.5·2²³: the sum's last bits are n
+  const float n = shifted - 12582912.f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts: the first product is exact
+  float y = 1.9875691500e-4f;
+  y = y * r + 1.3981999507e-3f;
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = y * r * r + r + 1.f;
+  return std::bit_cast<float>(std::bit_cast<int32_t>(y) + (std::bit_cast<int32_t>(shifted) << 23));
+}
+SLIMTUNE_INLINE double vectorExp(double x) { return std::exp(x); }
+
+}  // namespace slimtune
