@@ -26,6 +26,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   slimtune::defineRandom(exports);
   slimtune::defineFiles(exports);
   slimtune::definePaging(exports);
+  slimtune::defineProfiler(exports);
   slimtune::defineSystem(exports);
   return exports;
 }

@@ -11,6 +11,7 @@ void defineAutograd(Napi::Object& exports);
 void defineRandom(Napi::Object& exports);
 void defineFiles(Napi::Object& exports);
 void definePaging(Napi::Object& exports);
+void defineProfiler(Napi::Object& exports);
 void defineSystem(Napi::Object& exports);
 
 }  // namespace slimtune

@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include "profiler.h"
 #include "values.h"
 
 namespace slimtune {
@@ -38,13 +39,16 @@ void Engine::stop() {
 void Engine::run() {
   for (;;) {
     std::function<void()> job;
+    int64_t idleSince = 0;
     {
       std::unique_lock<std::mutex> lock(mutex_);
+      if (profiler::on() && queue_.empty()) idleSince = profiler::now();
       wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
       if (stopping_) return;
       job = std::move(queue_.front());
       queue_.pop_front();
     }
+    if (idleSince) profiler::idle(idleSince);
     job();
   }
 }

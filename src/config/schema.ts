@@ -37,6 +37,11 @@ export const configSchema = z.strictObject({
   early_stopping: earlyStoppingSchema
     .optional()
     .describe("End the run when evaluations stop getting better: {patience, threshold}. {} for the defaults."),
+  profile: z
+    .string({ error: "expected the path of a file to write" })
+    .min(1)
+    .optional()
+    .describe("Write a Chrome trace of the first 20 updates into this file, and say where their time went."),
   training_args: trainingArgumentsSchema
     .optional()
     .describe("Names, defaults and meaning of Hugging Face's TrainingArguments, with the data options of SFTConfig."),

@@ -76,6 +76,10 @@ export interface Native {
   pageOut(file: number, begin: number, bytes: number): void;
   prefetch(file: number, begin: number, bytes: number): void;
   pagingStats(file: number): Promise<{ moved: number; waited: number }>;
+  /** Records every op from now on; nanoseconds of process.hrtime that the spans count from. */
+  startProfiler(): number;
+  /** Four numbers for each span: name's index, thread, begin and end in nanoseconds. Settles when the engine is done. */
+  stopProfiler(): Promise<{ names: string[]; spans: Float64Array }>;
   engineInfo(): EngineInfo;
   loadCuda(path: string): void;
   setThreads(threads: number): void;

@@ -4,6 +4,7 @@ import { UserError } from "../errors.js";
 import type { Sequence } from "../models/batch.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { createScheduler, type Scheduler } from "../optim/schedulers.js";
+import { span } from "../support/spans.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import { writeModelFiles, writeResult } from "./artifacts.js";
 import { findBestCheckpoint, metricOf, noteBest, noteBestCheckpoint } from "./bestModel.js";
@@ -182,11 +183,10 @@ export class Loop {
       return true;
     }
     await this.#ledger.tell("onPreOptimizerStep");
-    update(run.parameters, this.#optimizer, {
-      gradNorm: result.gradNorm,
-      maxGradNorm: args.max_grad_norm,
-      learningRate,
-    });
+    const { gradNorm } = result;
+    span("JavaScript", () =>
+      update(run.parameters, this.#optimizer, { gradNorm, maxGradNorm: args.max_grad_norm, learningRate }),
+    );
     await this.#ledger.tell("onOptimizerStep");
     this.#ledger.countUpdate(result, learningRate, this.#flops(result.paddedTokens));
     return true;

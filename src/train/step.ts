@@ -2,6 +2,7 @@
 import { collate, type Layout, paddedShape, type Sequence } from "../models/batch.js";
 import type { CausalLM, Objective } from "../models/causalLM.js";
 import type { Optimizer, TrainedParameter } from "../optim/optimizer.js";
+import { span } from "../support/spans.js";
 import { clearGrad, gradOf, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 
 export interface Trainable {
@@ -56,13 +57,17 @@ export async function accumulate(
   window: readonly Sequence[][],
   onBatch: (last: boolean) => Promise<boolean>,
 ): Promise<StepResult | undefined> {
-  const passes = passesOf(window, passTokens).map((parts) => ({ parts, batch: collate(parts.flat(), layout) }));
+  const passes = span("data", () =>
+    passesOf(window, passTokens).map((parts) => ({ parts, batch: collate(parts.flat(), layout) })),
+  );
   const items = passes.reduce((sum, { batch }) => sum + batch.targets.length, 0);
   const losses: Tensor[] = [];
   let left = window.length;
   try {
     for (const { parts, batch } of passes) {
-      if (batch.targets.length > 0) losses.push(model.lossAndGradients(batch, items, bodyTrains, objective));
+      if (batch.targets.length > 0) {
+        losses.push(span("JavaScript", () => model.lossAndGradients(batch, items, bodyTrains, objective)));
+      }
       for (const _ of parts) {
         await turn();
         if (!(await onBatch(--left === 0))) {

@@ -18,6 +18,7 @@ import { createOptimizer } from "./optimizers.js";
 import { openOutputDir } from "./outputDir.js";
 import { planRun } from "./plan.js";
 import { type PreparedRun, prepareRun, type RunSpec } from "./prepare.js";
+import { ProfilerCallback } from "./profile/profiler.js";
 import { createReporters, type Outcome, type Reporter } from "./reporters/index.js";
 import { resumeState } from "./resume.js";
 import { describePaging, describeRun } from "./summary.js";
@@ -29,6 +30,8 @@ export interface TrainerConfig extends RunSpec {
   computeMetrics?: ComputeMetrics;
   training_args?: TrainingArguments | TrainingArgumentsInput;
   callbacks?: TrainerCallback[];
+  /** Write a Chrome trace of the first updates into this file, and say where their time went. */
+  profile?: string;
   /** Gets the lines that a person should see; default: stderr. */
   log?: (line: string) => void;
 }
@@ -56,6 +59,7 @@ export class Trainer {
     this.#reporters = createReporters(this.args, this.#log);
     this.#callbacks = [...(config.callbacks ?? [])];
     if (config.early_stopping) this.#callbacks.push(new EarlyStoppingCallback(config.early_stopping));
+    if (config.profile !== undefined) this.#callbacks.push(new ProfilerCallback(config.profile, this.#log));
     this.#notes = [...this.args.notes, ...checkEvaluation(this.args, { ...config, callbacks: this.#callbacks })];
   }
 
