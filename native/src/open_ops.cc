@@ -64,6 +64,7 @@ constexpr std::string_view kOpen[] = {
     "aten::zero_",
     "aten::zeros",
     "aten::zeros_like",
+    "slimtune::linear_cross_entropy",
     "slimtune::mixed_linear",
     "slimtune::packed_attention",
 };

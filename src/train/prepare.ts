@@ -49,7 +49,6 @@ export interface PreparedRun {
   /** Absent: all weights are trained. */
   lora?: { config: LoraConfig; paths: string[] };
   parameters: TrainedParameter[];
-  bodyTrains: boolean;
   totalParameters: number;
   identity: RunIdentity;
 }
@@ -123,7 +122,6 @@ export async function prepareRun(
     objective: { labelSmoothing: args.label_smoothing_factor, neftuneAlpha: args.neftune_noise_alpha },
     lora,
     parameters,
-    bodyTrains: lora === undefined || lora.paths.some((path) => path !== "lm_head"),
     totalParameters: lora ? base + trained : base,
     identity: await runIdentity({ examples, evaluation, parameters, model, modelFolder, adapted: lora !== undefined }),
   };

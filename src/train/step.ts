@@ -7,8 +7,6 @@ import { clearGrad, gradOf, noGrad, ops, scope, type Tensor } from "../torch/ind
 export interface Trainable {
   model: CausalLM;
   parameters: readonly TrainedParameter[];
-  /** Whether any trained weight lies before the output head. */
-  bodyTrains: boolean;
   layout: Layout;
   objective: Objective;
 }
@@ -33,7 +31,7 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
  * @returns undefined when `onBatch` did not want to go on: the gradients are dropped
  */
 export async function accumulate(
-  { model, parameters, bodyTrains, layout, objective }: Trainable,
+  { model, parameters, layout, objective }: Trainable,
   window: readonly (readonly Sequence[])[],
   onBatch: (last: boolean) => Promise<boolean>,
 ): Promise<StepResult | undefined> {
@@ -42,7 +40,7 @@ export async function accumulate(
   const losses: Tensor[] = [];
   try {
     for (const [index, batch] of batches.entries()) {
-      if (batch.targets.length > 0) losses.push(model.lossAndGradients(batch, items, bodyTrains, objective));
+      if (batch.targets.length > 0) losses.push(model.lossAndGradients(batch, items, objective));
       await turn();
       if (!(await onBatch(index === batches.length - 1))) {
         dropGradients(parameters);
