@@ -23,7 +23,7 @@ async function lossAndGradient(precision: Precision): Promise<{ loss: number; gr
   for (const { lora } of model.linears.values()) {
     if (lora) for (const weight of [lora.a, lora.b]) setRequiresGrad(weight, true);
   }
-  const loss = model.lossAndGradients(batch, batch.targets.length, true);
+  const loss = model.lossAndGradients(batch, batch.targets.length);
   const gradient = scope(() => gradOf(model.linears.get("model.layers.0.self_attn.q_proj")!.lora!.b));
   const result = { loss: await loss.item(), gradient: await gradient.values() };
   loss.dispose();

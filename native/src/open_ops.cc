@@ -65,6 +65,7 @@ constexpr std::string_view kOpen[] = {
     "aten::zeros",
     "aten::zeros_like",
     "slimtune::gated_linears",
+    "slimtune::linear_cross_entropy",
     "slimtune::linears",
     "slimtune::normed_linears",
     "slimtune::packed_attention",

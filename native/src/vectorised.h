@@ -17,13 +17,12 @@
 
 namespace slimtune {
 
-/// eˣ within 2 units in the last place, for x up to 88; 0 (or less than 1e-37) below -86.5. std::exp does not vectorise.
-/// x = n·ln 2 + r, eʳ by its series, n added to the exponent.
+/// eˣ within one unit in the last place, for x up to 88; 0 below -86.5. std::exp does not vectorise.
+/// x = n·ln 2 + r, eʳ by a polynomial (Cephes' coefficients), n added to the exponent.
 SLIMTUNE_INLINE float vectorExp(float x) {
-  x = x < -86.5f ? -86.5f : x;  // NaN stays
-  const float shifted = x * 1.44269504f + 12582912.f;  // 1.5·2²³: the sum's last bits are n
+  const float shifted = x * 1.44269504f + 12582912.f;  // + 1.5·2²³: the sum's last bits are n
   const float n = shifted - 12582912.f;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts: the first product is exact
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first product exact
   float y = 1.9875691500e-4f;
   y = y * r + 1.3981999507e-3f;
   y = y * r + 8.3334519073e-3f;
@@ -31,7 +30,9 @@ SLIMTUNE_INLINE float vectorExp(float x) {
   y = y * r + 1.6666665459e-1f;
   y = y * r + 5.0000001201e-1f;
   y = y * r * r + r + 1.f;
-  return std::bit_cast<float>(std::bit_cast<int32_t>(y) + (std::bit_cast<int32_t>(shifted) << 23));
+  const int32_t bits = std::bit_cast<int32_t>(y) + (std::bit_cast<int32_t>(shifted) << 23);
+  const int32_t mask = -static_cast<int32_t>(!(x < -86.5f));  // all ones for NaN too; a branch would not vectorise
+  return std::bit_cast<float>(bits & mask);
 }
 SLIMTUNE_INLINE double vectorExp(double x) { return std::exp(x); }
 

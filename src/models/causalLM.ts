@@ -1,5 +1,5 @@
 /** A causal language model: a decoder, its parameters by Hugging Face's names, and its loss. */
-import { backward, gradOf, noGrad, ops, scope, setRequiresGrad, type Tensor } from "../torch/index.js";
+import { backward, fused, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Batch } from "./batch.js";
 import type { ModelConfig } from "./config.js";
 import type { Decoder } from "./decoder.js";
@@ -48,25 +48,18 @@ export class CausalLM {
   }
 
   /**
-   * Σ cross entropy over the batch's labelled tokens / items, and its gradients added to the trained weights'.
-   * Logits exist at labelled positions only, a block at a time: each block's gradient flows into the head's input,
-   * and from there once through the decoder.
+   * Σ cross entropy over the batch's labelled tokens / items, and its gradients added to the trained weights'. Logits
+   * exist at labelled positions only, a block of the vocabulary at a time.
    * @param items labelled tokens of the whole optimizer step
-   * @param bodyTrains whether any trained weight lies before the head
    */
-  lossAndGradients(batch: Batch, items: number, bodyTrains: boolean, objective = CROSS_ENTROPY): Tensor {
+  lossAndGradients(batch: Batch, items: number, objective = CROSS_ENTROPY): Tensor {
     return scope(() => {
       const rows = ops.indexSelect(this.#hidden(batch, objective), 0, ops.int64(batch.targetRows)); // [L, H]
-      const output = this.decoder.headInput(rows);
-      const input = ops.detach(output);
-      if (bodyTrains) setRequiresGrad(input, true);
-      const losses = this.#blocks(input, batch, (logits, targets) => {
-        const loss = ops.mulScalar(ops.crossEntropySum(logits, targets, objective.labelSmoothing), 1 / items);
-        backward(loss);
-        return ops.detach(loss);
-      });
-      if (bodyTrains) backward(output, gradOf(input));
-      return losses.length === 1 ? losses[0]! : ops.sum(ops.stack(losses));
+      const { inputs, weights } = this.#headProducts(this.decoder.headInput(rows));
+      const targets = ops.int64(batch.targets);
+      const loss = fused.linearCrossEntropy(inputs, weights, targets, objective.labelSmoothing, 1 / items);
+      backward(loss);
+      return ops.detach(loss);
     });
   }
 
@@ -94,6 +87,14 @@ export class CausalLM {
       noise: random && alpha !== null ? random.noise(alpha, this.config.hiddenSize) : undefined,
       dropout: random,
     });
+  }
+
+  /** What the logits are the sum of: each input, [L, K], times its weight, [V, K], transposed. */
+  #headProducts(input: Tensor): { inputs: Tensor[]; weights: Tensor[] } {
+    const { weight, lora } = this.decoder.head;
+    if (!lora) return { inputs: [input], weights: [weight] };
+    const low = ops.mulScalar(ops.linear(input, ops.to(lora.a, this.decoder.precision.compute)), lora.scaling); // [L, r]
+    return { inputs: [input, low], weights: [weight, lora.b] };
   }
 
   /** Goes through the rows of the head's input, [L, H], in blocks of logits. */

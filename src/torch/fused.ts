@@ -46,3 +46,21 @@ export function packedAttention(q: Tensor, k: Tensor, v: Tensor, lengths: readon
 export function rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
   return op("slimtune::rope", x, cos, sin);
 }
+
+/**
+ * Σ over L rows of cross entropy × scale, a scalar in float32, with logits = Σ inputsᵢ·weightsᵢᵀ. Its one backward pass
+ * gives the gradients of the inputs and of those weights that want one. Native side: linear_cross_entropy.cc.
+ * @param inputs each [L, Kᵢ], of one dtype
+ * @param weights each [V, Kᵢ], of any floating dtype
+ * @param targets [L], int64, each a class
+ * @param smoothing share of each target that is spread evenly over the classes
+ */
+export function linearCrossEntropy(
+  inputs: readonly Tensor[],
+  weights: readonly Tensor[],
+  targets: Tensor,
+  smoothing: number,
+  scale: number,
+): Tensor {
+  return op("slimtune::linear_cross_entropy", inputs, weights, targets, smoothing, scale);
+}

@@ -222,14 +222,9 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
 }
 
 /**
- * Sum over rows of (1 - smoothing) · -log softmax(logits)[target] + smoothing · the mean of -log softmax(logits) over
- * the classes.
+ * For each row (1 - smoothing) · -log softmax(logits)[target] + smoothing · the mean of -log softmax(logits) over the
+ * classes.
  */
-export function crossEntropySum(logits: Tensor, targets: Tensor, smoothing = 0): Tensor {
-  return op("aten::cross_entropy_loss", logits, targets, null, 2, -100, smoothing);
-}
-
-/** The same for each row by itself. */
 export function crossEntropyEach(logits: Tensor, targets: Tensor, smoothing = 0): Tensor {
   return op("aten::cross_entropy_loss", logits, targets, null, 0, -100, smoothing);
 }

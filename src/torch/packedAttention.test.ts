@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { gradcheck, size, wave } from "../../tests/support/gradcheck.js";
+import { expectNear } from "../../tests/support/near.js";
 import {
   backward,
   type DType,
@@ -70,15 +71,9 @@ async function run(attend: Attend, { lengths, heads, kvHeads, dim }: Case, dtype
 
 const names = ["output", "gradient of q", "gradient of k", "gradient of v"];
 
-const most = (values: number[]) => values.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-
-/** Expects each number to be near its counterpart, by the size of the biggest one. */
-function expectNear(actual: number[][], expected: number[][], tolerance: number): void {
+function expectAllNear(actual: number[][], expected: number[][], tolerance: number): void {
   names.forEach((name, i) => {
-    expect(actual[i]).toHaveLength(expected[i]!.length);
-    expect(actual[i]!.some(Number.isNaN), name).toBe(false);
-    const difference = most(expected[i]!.map((value, e) => value - actual[i]![e]!));
-    expect(difference / Math.max(most(expected[i]!), 1e-3), name).toBeLessThan(tolerance);
+    expectNear(name, actual[i]!, expected[i]!, tolerance);
   });
 }
 
@@ -98,7 +93,7 @@ describe.each(cases.map((one) => ({ ...one, title: describeCase(one) })))("$titl
   const reference = { ...one, lengths: one.lengths.filter((length) => length > 0) };
 
   it("is scaled_dot_product_attention by sequence, float32", async () => {
-    expectNear(await run(fused.packedAttention, one, "float32"), await run(composition, reference, "float64"), 5e-6);
+    expectAllNear(await run(fused.packedAttention, one, "float32"), await run(composition, reference, "float64"), 5e-6);
   });
 
   it("takes columns of a wider matrix, and gives the same bits", async () => {
@@ -113,7 +108,7 @@ describe.each(cases.map((one) => ({ ...one, title: describeCase(one) })))("$titl
       return ops.to(composition(wide(q), wide(k), wide(v), lengths), "bfloat16");
     };
     // 2⁻⁹ of rounding in the result, and as much in the output that the backward pass takes its sums from
-    expectNear(await run(fused.packedAttention, one, "bfloat16"), await run(rounded, reference, "bfloat16"), 1e-2);
+    expectAllNear(await run(fused.packedAttention, one, "bfloat16"), await run(rounded, reference, "bfloat16"), 1e-2);
   });
 });
 

@@ -50,7 +50,6 @@ export interface PreparedRun {
   /** Absent: all weights are trained. */
   lora?: { config: LoraConfig; paths: string[] };
   parameters: TrainedParameter[];
-  bodyTrains: boolean;
   totalParameters: number;
   identity: RunIdentity;
 }
@@ -128,7 +127,6 @@ export async function prepareRun(
     passTokens: drawsNothing(model, args) ? PASS_TOKENS : 0,
     lora,
     parameters,
-    bodyTrains: lora === undefined || lora.paths.some((path) => path !== "lm_head"),
     totalParameters: lora ? base + trained : base,
     identity: await runIdentity({ examples, evaluation, parameters, model, modelFolder, adapted: lora !== undefined }),
   };

@@ -8,8 +8,6 @@ import { clearGrad, gradOf, noGrad, ops, scope, type Tensor } from "../torch/ind
 export interface Trainable {
   model: CausalLM;
   parameters: readonly TrainedParameter[];
-  /** Whether any trained weight lies before the output head. */
-  bodyTrains: boolean;
   layout: Layout;
   objective: Objective;
   /** Micro-batches are computed together up to this many tokens; 0: each by itself. */
@@ -53,7 +51,7 @@ export function passesOf<T extends { inputIds: ArrayLike<number> }>(window: read
  * @returns undefined when `onBatch` did not want to go on: the gradients are dropped
  */
 export async function accumulate(
-  { model, parameters, bodyTrains, layout, objective, passTokens }: Trainable,
+  { model, parameters, layout, objective, passTokens }: Trainable,
   window: readonly Sequence[][],
   onBatch: (last: boolean) => Promise<boolean>,
 ): Promise<StepResult | undefined> {
@@ -66,7 +64,7 @@ export async function accumulate(
   try {
     for (const { parts, batch } of passes) {
       if (batch.targets.length > 0) {
-        losses.push(span("JavaScript", () => model.lossAndGradients(batch, items, bodyTrains, objective)));
+        losses.push(span("JavaScript", () => model.lossAndGradients(batch, items, objective)));
       }
       for (const _ of parts) {
         await turn();
