@@ -92,6 +92,12 @@ export interface Native {
 
 export const nativePath = fileURLToPath(new URL("../../native/build/slimtune.node", import.meta.url));
 
+/**
+ * How often a thread looks for its next part of the work before it sleeps; read when LibTorch is loaded. OpenMP's own
+ * count makes it hold its core for milliseconds, which other programs and the event loop then lack.
+ */
+const SPINS = "2000";
+
 let loaded: Native | undefined;
 
 /**
@@ -103,6 +109,7 @@ export function loadNative(): Native {
   if (!existsSync(nativePath)) {
     throw new UserError(`The native module is not built (${nativePath} is missing). Run: npx slimtune setup`);
   }
+  if (process.env.OMP_WAIT_POLICY === undefined) process.env.GOMP_SPINCOUNT ??= SPINS;
   try {
     loaded = createRequire(import.meta.url)(nativePath) as Native;
   } catch (error) {

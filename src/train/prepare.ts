@@ -55,7 +55,7 @@ export interface PreparedRun {
 }
 
 /** Enough rows for matrix products to be fast; more would take memory and gain nothing. */
-const PASS_TOKENS = 512;
+const PASS_TOKENS = 768;
 
 const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
 

@@ -4,6 +4,7 @@ import type { CausalLM, Objective } from "../models/causalLM.js";
 import type { Optimizer, TrainedParameter } from "../optim/optimizer.js";
 import { span } from "../support/spans.js";
 import { clearGrad, gradOf, noGrad, ops, scope, type Tensor } from "../torch/index.js";
+import { passesOf } from "./passes.js";
 
 export interface Trainable {
   model: CausalLM;
@@ -27,22 +28,6 @@ export interface StepResult {
 
 /** A turn for the event loop: timers, servers and Ctrl-C. */
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
-
-/** Neighbouring micro-batches that are computed in one pass: as many as fit, at least one. */
-export function passesOf<T extends { inputIds: ArrayLike<number> }>(window: readonly T[][], limit: number): T[][][] {
-  const passes: T[][][] = [];
-  let tokens = Number.POSITIVE_INFINITY;
-  for (const rows of window) {
-    const size = rows.reduce((sum, { inputIds }) => sum + inputIds.length, 0);
-    if (tokens + size > limit) {
-      passes.push([]);
-      tokens = 0;
-    }
-    passes.at(-1)!.push(rows);
-    tokens += size;
-  }
-  return passes;
-}
 
 /**
  * Adds up the gradients of a window's micro-batches. Every micro-batch's loss is divided by the labelled tokens of the
