@@ -343,6 +343,8 @@ const rawFunctions = {
   setDeterministic: [plain(fc.boolean())],
   liveTensors: [],
   engineInfo: [],
+  startProfiler: [],
+  stopProfiler: [],
   pendingJobs: [],
   flush: [],
 };

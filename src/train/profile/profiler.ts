@@ -1,5 +1,6 @@
 /** `profile`: a Chrome trace of the first updates, and a table of where their time went. */
 import { writeFile } from "node:fs/promises";
+import { UserError } from "../../errors.js";
 import { type JsSpan, nanoseconds, recordSpans, stopSpans } from "../../support/spans.js";
 import { loadNative } from "../../torch/index.js";
 import type { TrainerCallback } from "../callbacks.js";
@@ -20,6 +21,13 @@ export class ProfilerCallback implements TrainerCallback {
   constructor(path: string, log: (line: string) => void) {
     this.#path = path;
     this.#log = log;
+  }
+
+  /** @throws UserError before the first update, rather than after the last, when the file cannot be written */
+  async onTrainBegin(): Promise<void> {
+    await writeFile(this.#path, "").catch((error: Error) => {
+      throw new UserError(`profile: ${this.#path} cannot be written: ${error.message}`);
+    });
   }
 
   onStepBegin(): void {
