@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "quantized_weight.h"
 #include "stages.h"
 #include "weight_product.h"
 
@@ -21,9 +22,9 @@ using OptionalTensors = c10::List<std::optional<at::Tensor>>;
 
 enum class Stage { plain, normed, gated };
 
-/// Where a layer's tensors stand in the list of inputs; -1: it has none.
+/// Where a layer's tensors stand in the list of inputs; -1: it has none. The weight is stored in `parts` of them.
 struct Layer {
-  int64_t weight, bias = -1, a = -1, b = -1, mask = -1;
+  int64_t weight, parts, bias = -1, a = -1, b = -1, mask = -1;
   double scaling = 0;
   int64_t rankBegin = 0, rank = 0;  // its columns of the low-rank product
 };
@@ -37,6 +38,8 @@ struct Group : torch::CustomClassHolder {
   std::vector<Layer> layers;
   bool dropout = false;
 };
+
+at::TensorList weightOf(const Layer& layer, at::TensorList tensors) { return tensors.slice(layer.weight, layer.parts); }
 
 at::Tensor castTo(const at::Tensor& x, at::ScalarType dtype) { return x.scalar_type() == dtype ? x : x.to(dtype); }
 
@@ -96,7 +99,7 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
     }
     variable_list results;
     for (const Layer& layer : group.layers) {
-      const at::Tensor& weight = tensors[layer.weight];
+      const at::TensorList weight = weightOf(layer, tensors);
       at::Tensor y;
       bool begun = false;
       const bool addsInPlace = group.residual >= 0 && tensors[group.residual].scalar_type() == group.compute;
@@ -104,7 +107,7 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
         y = tensors[group.residual].clone(at::MemoryFormat::Contiguous);
         begun = true;
       } else {
-        y = at::empty({rows, weight.size(0)}, input.options());
+        y = at::empty({rows, weightRows(weight)}, input.options());
       }
       if (layer.bias >= 0) {
         const at::Tensor bias = castTo(tensors[layer.bias], group.compute);
@@ -154,8 +157,8 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
 
     at::Tensor dInput;  // [N, in]
     bool begun = false;
-    const auto product = [&](const at::Tensor& left, const at::Tensor& weight) {
-      if (!begun) dInput = at::empty({left.size(0), weight.size(1)}, left.options());
+    const auto product = [&](const at::Tensor& left, at::TensorList weight) {
+      if (!begun) dInput = at::empty({left.size(0), weightColumns(weight)}, left.options());
       multiplyTransposed(dInput, left, weight, begun);
       begun = true;
     };
@@ -166,9 +169,8 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
       const Layer& layer = group.layers[i];
       if (needs(group.residual)) result[group.residual] = gradients[i];
       const at::Tensor dy = castTo(gradients[i].contiguous(), group.compute);
-      const at::Tensor& weight = saved[layer.weight];
-      if (inputTrains) product(dy, weight);
-      if (needs(layer.weight)) result[layer.weight] = weightGradient(weight, dy.t(), input);
+      if (inputTrains) product(dy, weightOf(layer, saved));
+      if (needs(layer.weight)) result[layer.weight] = weightGradient(saved[layer.weight], dy.t(), input);
       if (needs(layer.bias)) result[layer.bias] = castTo(at::sum(dy, {0}), saved[layer.bias].scalar_type());
       if (layer.a < 0) continue;
       const at::Tensor b = castTo(saved[layer.b], group.compute);
@@ -223,10 +225,16 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
 /// Checks the arguments and collects the defined tensors; `tensors` holds the stage's inputs already.
 std::vector<at::Tensor> apply(c10::intrusive_ptr<Group> group, variable_list tensors, int64_t rows, int64_t width,
                               const std::optional<at::Tensor>& residual, at::TensorList weights,
-                              const OptionalTensors& biases, const OptionalTensors& a, const OptionalTensors& b,
+                              at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a, const OptionalTensors& b,
                               at::ArrayRef<double> scalings, const OptionalTensors& masks) {
-  const size_t count = weights.size();
+  const size_t count = parts.size();
   TORCH_CHECK(count > 0, "no weights");
+  int64_t stored = 0;
+  for (const int64_t part : parts) {
+    TORCH_CHECK(part >= 1 && part <= 6, "a weight is stored in 1 to 6 tensors, not in ", part);
+    stored += part;
+  }
+  TORCH_CHECK(static_cast<size_t>(stored) == weights.size(), "parts must add up to the ", weights.size(), " tensors of weights");
   TORCH_CHECK(biases.size() == count && a.size() == count && b.size() == count && scalings.size() == count &&
                   masks.size() == count,
               "biases, a, b, scalings and masks must be as many as the ", count, " weights");
@@ -246,12 +254,14 @@ std::vector<at::Tensor> apply(c10::intrusive_ptr<Group> group, variable_list ten
                 "expected a residual [", rows, ", ", weights[0].size(0), "], got ", residual->sizes());
     group->residual = append(*residual);
   }
-  for (size_t i = 0; i < count; i++) {
-    floating(weights[i], "a weight");
-    TORCH_CHECK(weights[i].dim() == 2 && weights[i].size(1) == width, "expected a weight [out, ", width, "], got ",
-                weights[i].sizes());
-    const int64_t out = weights[i].size(0);
-    Layer layer{.weight = append(weights[i])};
+  for (size_t i = 0, next = 0; i < count; next += parts[i++]) {
+    const at::TensorList weight = weights.slice(next, parts[i]);
+    checkWeight(weight);
+    TORCH_CHECK(weightColumns(weight) == width, "expected a weight [out, ", width, "], got [", weightRows(weight), ", ",
+                weightColumns(weight), "]");
+    const int64_t out = weightRows(weight);
+    Layer layer{.weight = static_cast<int64_t>(tensors.size()), .parts = parts[i]};
+    for (const at::Tensor& part : weight) append(part);
     const auto optional = [&](const OptionalTensors& list) {
       const std::optional<at::Tensor> x = list.get(i);
       return x && x->defined() ? *x : at::Tensor();
@@ -302,15 +312,15 @@ void checkRows(const at::Tensor& x, const char* name) {
 }
 
 std::vector<at::Tensor> linears(const at::Tensor& x, const std::optional<at::Tensor>& residual, at::TensorList weights,
-                                const OptionalTensors& biases, const OptionalTensors& a, const OptionalTensors& b,
+                                at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a, const OptionalTensors& b,
                                 at::ArrayRef<double> scalings, const OptionalTensors& masks) {
   checkRows(x, "x");
-  return apply(groupOf(Stage::plain, x.scalar_type()), {x}, x.size(0), x.size(1), residual, weights, biases, a, b,
+  return apply(groupOf(Stage::plain, x.scalar_type()), {x}, x.size(0), x.size(1), residual, weights, parts, biases, a, b,
                scalings, masks);
 }
 
 std::vector<at::Tensor> normedLinears(const at::Tensor& x, const at::Tensor& norm, double eps, at::ScalarType compute,
-                                      at::TensorList weights, const OptionalTensors& biases, const OptionalTensors& a,
+                                      at::TensorList weights, at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a,
                                       const OptionalTensors& b, at::ArrayRef<double> scalings,
                                       const OptionalTensors& masks) {
   checkRows(x, "x");
@@ -318,22 +328,23 @@ std::vector<at::Tensor> normedLinears(const at::Tensor& x, const at::Tensor& nor
               "expected a norm weight [", x.size(1), "], got ", norm.sizes());
   auto group = groupOf(Stage::normed, compute);
   group->eps = eps;
-  return apply(group, {x, norm}, x.size(0), x.size(1), {}, weights, biases, a, b, scalings, masks);
+  return apply(group, {x, norm}, x.size(0), x.size(1), {}, weights, parts, biases, a, b, scalings, masks);
 }
 
 std::vector<at::Tensor> gatedLinears(const at::Tensor& gate, const at::Tensor& up,
                                      const std::optional<at::Tensor>& residual, at::TensorList weights,
-                                     const OptionalTensors& biases, const OptionalTensors& a, const OptionalTensors& b,
+                                     at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a, const OptionalTensors& b,
                                      at::ArrayRef<double> scalings, const OptionalTensors& masks) {
   checkRows(gate, "gate");
   TORCH_CHECK(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(),
               "gate and up must be alike, got ", gate.sizes(), " and ", up.sizes());
   return apply(groupOf(Stage::gated, gate.scalar_type()), {gate, up}, gate.size(0), gate.size(1), residual, weights,
-               biases, a, b, scalings, masks);
+               parts, biases, a, b, scalings, masks);
 }
 
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
-#define SLIMTUNE_GROUP "Tensor[] weights, Tensor?[] biases, Tensor?[] a, Tensor?[] b, float[] scalings, Tensor?[] masks"
+#define SLIMTUNE_GROUP \
+  "Tensor[] weights, int[] parts, Tensor?[] biases, Tensor?[] a, Tensor?[] b, float[] scalings, Tensor?[] masks"
   library.def("linears(Tensor x, Tensor? residual, " SLIMTUNE_GROUP ") -> Tensor[]");
   library.def("normed_linears(Tensor x, Tensor norm, float eps, ScalarType compute, " SLIMTUNE_GROUP ") -> Tensor[]");
   library.def("gated_linears(Tensor gate, Tensor up, Tensor? residual, " SLIMTUNE_GROUP ") -> Tensor[]");

@@ -69,6 +69,8 @@ constexpr std::string_view kOpen[] = {
     "slimtune::linears",
     "slimtune::normed_linears",
     "slimtune::packed_attention",
+    "slimtune::quantize_4bit",
+    "slimtune::quantize_8bit",
     "slimtune::rope",
 };
 

@@ -1,24 +1,32 @@
 #include "weight_product.h"
 
+#include "quantized_weight.h"
+
 namespace slimtune {
 namespace {
 
 constexpr int64_t kBlockElements = 1 << 20;  // 4 MiB in float32: stays in the cache
 
-/// Calls body(begin, rows) with blocks of a weight's rows converted to a dtype: a converted weight never exists whole.
+/// Calls body(begin, rows) with blocks of a weight's rows in a dtype: a converted weight never exists whole.
 template <typename Body>
-void forEachBlock(const at::Tensor& weight, at::ScalarType dtype, const Body& body) {
-  const int64_t step = std::max<int64_t>(64, kBlockElements / std::max<int64_t>(1, weight.size(1)));
-  at::Tensor buffer = at::empty({std::min(step, weight.size(0)), weight.size(1)}, weight.options().dtype(dtype));
-  for (int64_t begin = 0; begin < weight.size(0); begin += step) {
-    const int64_t length = std::min(step, weight.size(0) - begin);
-    body(begin, buffer.narrow(0, 0, length).copy_(weight.narrow(0, begin, length)));
+void forEachBlock(at::TensorList weight, at::ScalarType dtype, const Body& body) {
+  const int64_t out = weightRows(weight), in = weightColumns(weight);
+  const int64_t step = std::max<int64_t>(64, kBlockElements / std::max<int64_t>(1, in));
+  at::Tensor buffer = at::empty({std::min(step, out), in}, weight[0].options().dtype(dtype));
+  for (int64_t begin = 0; begin < out; begin += step) {
+    const at::Tensor rows = buffer.narrow(0, 0, std::min(step, out - begin));
+    if (weight.size() == 1) {
+      rows.copy_(weight[0].narrow(0, begin, rows.size(0)));
+    } else {
+      dequantizeRows(weight, begin, rows);
+    }
+    body(begin, rows);
   }
 }
 
 }  // namespace
 
-void multiply(at::Tensor& y, const at::Tensor& x, const at::Tensor& weight, bool add) {
+void multiply(at::Tensor& y, const at::Tensor& x, at::TensorList weight, bool add) {
   const auto block = [&](at::Tensor out, const at::Tensor& rows) {
     if (add) {
       out.addmm_(x, rows.t());
@@ -26,13 +34,13 @@ void multiply(at::Tensor& y, const at::Tensor& x, const at::Tensor& weight, bool
       at::mm_out(out, x, rows.t());
     }
   };
-  if (weight.scalar_type() == x.scalar_type()) return block(y, weight);
+  if (weight[0].scalar_type() == x.scalar_type()) return block(y, weight[0]);
   forEachBlock(weight, x.scalar_type(), [&](int64_t begin, const at::Tensor& rows) {
     block(y.narrow(1, begin, rows.size(0)), rows);
   });
 }
 
-void multiplyTransposed(at::Tensor& dx, const at::Tensor& dy, const at::Tensor& weight, bool add) {
+void multiplyTransposed(at::Tensor& dx, const at::Tensor& dy, at::TensorList weight, bool add) {
   const auto block = [&](const at::Tensor& columns, const at::Tensor& rows) {
     if (add) {
       dx.addmm_(columns, rows);
@@ -41,8 +49,8 @@ void multiplyTransposed(at::Tensor& dx, const at::Tensor& dy, const at::Tensor& 
       add = true;
     }
   };
-  if (weight.size(0) == 0 && !add) dx.zero_();
-  if (weight.scalar_type() == dy.scalar_type()) return block(dy, weight);
+  if (weightRows(weight) == 0 && !add) dx.zero_();
+  if (weight[0].scalar_type() == dy.scalar_type()) return block(dy, weight[0]);
   forEachBlock(weight, dy.scalar_type(), [&](int64_t begin, const at::Tensor& rows) {
     block(dy.narrow(1, begin, rows.size(0)), rows);
   });

@@ -5,7 +5,9 @@ import type { Tensor } from "./tensor.js";
 
 /** Linear layers that share an input; lists run over the layers. Native side: fused_linears.cc. */
 export interface LinearGroup {
-  weights: Tensor[]; // [out, in], in any floating dtype
+  weights: Tensor[]; // [out, in], in any floating dtype; or the codes of a quantized weight
+  /** For each layer what else its quantized weight is stored in; none where it is not, and when left out. */
+  scales?: (readonly Tensor[])[];
   biases: (Tensor | undefined)[]; // [out]
   a: (Tensor | undefined)[]; // [r, in]: LoRA's matrices, together or not at all
   b: (Tensor | undefined)[]; // [out, r]
@@ -13,7 +15,10 @@ export interface LinearGroup {
   masks: (Tensor | undefined)[]; // [N, in]: multiplies the input of A
 }
 
-const lists = ({ weights, biases, a, b, scalings, masks }: LinearGroup) => [weights, biases, a, b, scalings, masks];
+function lists({ weights, scales, biases, a, b, scalings, masks }: LinearGroup): unknown[] {
+  const stored = weights.map((weight, i) => [weight, ...(scales?.[i] ?? [])]);
+  return [stored.flat(), stored.map(({ length }) => length), biases, a, b, scalings, masks];
+}
 
 /** x·Wᵀ + bias + scaling·((mask∘x)·Aᵀ)·Bᵀ for each layer, [N, out], and the residual added to it (one layer only). */
 export function linears(x: Tensor, group: LinearGroup, residual?: Tensor): Tensor[] {
@@ -63,4 +68,17 @@ export function linearCrossEntropy(
   scale: number,
 ): Tensor {
   return op("slimtune::linear_cross_entropy", inputs, weights, targets, smoothing, scale);
+}
+
+/**
+ * The tensors of a weight in 4 bits, in bitsandbytes' layout (native side: quantized_weight.h): codes uint8 [out, in/2]
+ * and what scales them, 2 tensors or, with double quantization, 5. `weight` is [out, in] with an even `in`.
+ */
+export function quantize4bit(weight: Tensor, type: "nf4" | "fp4", doubleQuantization: boolean): Tensor[] {
+  return opMany("slimtune::quantize_4bit", [weight, type, doubleQuantization], doubleQuantization ? 6 : 3);
+}
+
+/** The tensors of a weight in 8 bits: codes int8 [out, in], and the largest magnitude of each row, [out]. */
+export function quantize8bit(weight: Tensor): Tensor[] {
+  return opMany("slimtune::quantize_8bit", [weight], 2);
 }

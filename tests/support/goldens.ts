@@ -22,6 +22,12 @@ export async function readTensors(path: string): Promise<Map<string, Golden>> {
     [...header.tensors].map(([key, { dtype, shape, begin, end }]): [string, Golden] => {
       const data = new Uint8Array(bytes.subarray(begin, end)).buffer;
       if (dtype === "F32") return [key, { shape: [...shape], values: new Float32Array(data) }];
+      if (dtype === "U8") return [key, { shape: [...shape], values: Array.from(new Uint8Array(data)) }];
+      if (dtype === "I8") return [key, { shape: [...shape], values: Array.from(new Int8Array(data)) }];
+      if (dtype === "BF16") {
+        const values = new Float32Array(Uint32Array.from(new Uint16Array(data), (bits) => bits << 16).buffer);
+        return [key, { shape: [...shape], values }];
+      }
       if (dtype === "I64") return [key, { shape: [...shape], values: Array.from(new BigInt64Array(data), Number) }];
       throw new Error(`${path}: ${key} is ${dtype}`);
     }),
