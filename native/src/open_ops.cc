@@ -57,6 +57,7 @@ constexpr std::string_view kOpen[] = {
     "aten::sub.Tensor",
     "aten::sum",
     "aten::sum.dim_IntList",
+    "aten::to.device",
     "aten::to.dtype",
     "aten::transpose.int",
     "aten::uniform_",

@@ -1,7 +1,8 @@
-// PyTorch's generators: the default one of the CPU and named ones, seedable, their state readable and settable.
+// PyTorch's generators: the default one of each device and named ones, seedable, their state readable and settable.
 #include "random.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 
 #include <cstring>
 #include <unordered_map>
@@ -20,9 +21,10 @@ std::unordered_map<int64_t, at::Generator>& table() {
 }
 int64_t nextGenerator = 1;
 
-at::Generator orDefault(const Napi::Value& value, const std::string& what) {
-  if (value.IsNull() || value.IsUndefined()) return at::detail::getDefaultCPUGenerator();
-  return generatorOf(value, what);
+/// A handle's generator, or a device's default one.
+at::Generator generatorOrDefault(const Napi::Value& value, const std::string& what) {
+  if (!value.IsString()) return generatorOf(value, what);
+  return at::globalContext().defaultGenerator(c10::Device(value.As<Napi::String>().Utf8Value()));
 }
 
 /// createGenerator(seed): a handle of a CPU generator.
@@ -40,20 +42,22 @@ Napi::Value freeGenerator(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// manualSeed(seed, generator | null): in order with the ops enqueued before.
+/// manualSeed(seed, generator | null): in order with the ops enqueued before; null: the default ones of all devices.
 Napi::Value manualSeed(const Napi::CallbackInfo& info) {
   const int64_t seed = integerOf(info[0], "manualSeed: seed");
-  at::Generator generator = orDefault(info[1], "manualSeed: generator");
+  std::optional<at::Generator> generator;
+  if (!info[1].IsNull() && !info[1].IsUndefined()) generator = generatorOf(info[1], "manualSeed: generator");
   Engine::of(info.Env()).enqueue("manualSeed", {}, {}, [generator, seed]() mutable {
-    std::lock_guard<std::mutex> lock(generator.mutex());
-    generator.set_current_seed(static_cast<uint64_t>(seed));
+    if (!generator) return at::manual_seed(static_cast<uint64_t>(seed));
+    std::lock_guard<std::mutex> lock(generator->mutex());
+    generator->set_current_seed(static_cast<uint64_t>(seed));
   });
   return info.Env().Undefined();
 }
 
-/// getRngState(generator | null): a promise of PyTorch's own state bytes (5,056 for the CPU).
+/// getRngState(generator | device): a promise of PyTorch's own state bytes (5,056 for the CPU, 16 for CUDA).
 Napi::Value getRngState(const Napi::CallbackInfo& info) {
-  at::Generator generator = orDefault(info[0], "getRngState: generator");
+  at::Generator generator = generatorOrDefault(info[0], "getRngState: generator");
   return Engine::of(info.Env()).read(info.Env(), "getRngState", {}, [generator]() -> Settle {
     at::Tensor state;
     {
@@ -69,7 +73,7 @@ Napi::Value getRngState(const Napi::CallbackInfo& info) {
   });
 }
 
-/// PyTorch checks the size and each counter, but not that they fit: `left` draws from `next` on must lie in the table.
+/// PyTorch checks a CPU state's size and each counter, but not that they fit: `left` draws from `next` on must lie in the table.
 void checkState(const uint8_t* data, size_t size) {
   constexpr size_t kSize = 5056, kLeft = 8, kNext = 16;
   constexpr uint64_t kTable = 624;
@@ -82,11 +86,11 @@ void checkState(const uint8_t* data, size_t size) {
               "setRngState: these bytes are no generator's state");
 }
 
-/// setRngState(bytes, generator | null).
+/// setRngState(bytes, generator | device).
 Napi::Value setRngState(const Napi::CallbackInfo& info) {
-  at::Generator generator = orDefault(info[1], "setRngState: generator");
+  at::Generator generator = generatorOrDefault(info[1], "setRngState: generator");
   const auto [data, size] = bytesOf(info[0], "setRngState");
-  checkState(data, size);
+  if (generator.device().is_cpu()) checkState(data, size);
   at::Tensor state = at::empty({static_cast<int64_t>(size)}, at::kByte);
   std::memcpy(state.mutable_data_ptr(), data, size);
   Engine::of(info.Env()).enqueue("setRngState", {}, {}, [generator, state]() mutable {

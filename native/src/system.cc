@@ -13,10 +13,15 @@
 namespace slimtune {
 namespace {
 
-/// engineInfo(): versions, threads, instruction set and devices.
+int cudaDevices() { return at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0; }
+
+/// engineInfo(): versions, threads, instruction set and devices; GPUs are made ready, or it throws.
 Napi::Value engineInfo(const Napi::CallbackInfo& info) {
   int threads = 0;
-  Engine::of(info.Env()).wait([&] { threads = at::get_num_threads(); });
+  Engine::of(info.Env()).wait([&] {
+    threads = at::get_num_threads();
+    if (cudaDevices() > 0) at::globalContext().lazyInitDevice(at::kCUDA);
+  });
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("torch_version", TORCH_VERSION);
   result.Set("threads", threads);
@@ -25,20 +30,17 @@ Napi::Value engineInfo(const Napi::CallbackInfo& info) {
   result.Set("mkldnn", at::hasMKLDNN());
   Napi::Array devices = Napi::Array::New(info.Env());
   devices.Set(0u, "cpu");
-  if (at::hasCUDA()) {
-    const auto count = at::detail::getCUDAHooks().deviceCount();
-    for (int i = 0; i < count; i++) devices.Set(devices.Length(), "cuda:" + std::to_string(i));
-  }
+  for (int i = 0; i < cudaDevices(); i++) devices.Set(devices.Length(), "cuda:" + std::to_string(i));
   if (at::hasMPS()) devices.Set(devices.Length(), "mps");
   result.Set("devices", devices);
   return result;
 }
 
-/// loadCuda(path): loads LibTorch's CUDA library, which registers its kernels; throws the loader's reason.
-Napi::Value loadCuda(const Napi::CallbackInfo& info) {
-  if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "loadCuda: expected a path");
+/// loadLibrary(path): a shared library, which registers the kernels that it has; throws the loader's reason.
+Napi::Value loadLibrary(const Napi::CallbackInfo& info) {
+  if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "loadLibrary: expected a path");
   const std::string path = info[0].As<Napi::String>().Utf8Value();
-  if (!dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(std::string("loadCuda: ") + dlerror());
+  if (!dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(std::string("loadLibrary: ") + dlerror());
   return info.Env().Undefined();
 }
 
@@ -50,15 +52,14 @@ Napi::Value setThreads(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// deviceMemory(device): {allocated, peak} bytes of an accelerator's caching allocator.
+/// deviceMemory(device): {allocated, peak} bytes of an accelerator's caching allocator, which has a lock of its own:
+/// this waits for no job.
 Napi::Value deviceMemory(const Napi::CallbackInfo& info) {
   if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "deviceMemory: expected a device such as cuda:0");
   const c10::Device device(info[0].As<Napi::String>().Utf8Value());
   if (device.is_cpu()) throw std::runtime_error("deviceMemory: the CPU has none of its own; read the process's memory");
-  c10::CachingDeviceAllocator::DeviceStats stats;
-  Engine::of(info.Env()).wait([&] {
-    stats = at::getDeviceAllocator(device.type())->getDeviceStats(device.has_index() ? device.index() : 0);
-  });
+  const auto stats =
+      at::getDeviceAllocator(device.type())->getDeviceStats(device.has_index() ? device.index() : 0);
   Napi::Object result = Napi::Object::New(info.Env());
   const auto& bytes = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
   result.Set("allocated", static_cast<double>(bytes.current));
@@ -93,7 +94,7 @@ Napi::Value setDeterministic(const Napi::CallbackInfo& info) {
 
 void defineSystem(Napi::Object& exports) {
   define(exports, "engineInfo", engineInfo);
-  define(exports, "loadCuda", loadCuda);
+  define(exports, "loadLibrary", loadLibrary);
   define(exports, "setThreads", setThreads);
   define(exports, "deviceMemory", deviceMemory);
   define(exports, "setEager", setEager);

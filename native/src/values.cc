@@ -144,6 +144,8 @@ at::ScalarType dtypeOf(const Napi::Value& value, const std::string& what) {
   throw Napi::TypeError::New(value.Env(), what + ": unknown dtype '" + name + "'");
 }
 
+c10::Device deviceOf(const Napi::Value& value, const std::string& what) { return c10::Device(stringOf(value, what)); }
+
 int64_t integerOf(const Napi::Value& value, const std::string& what) {
   const double number = numberOf(value, what);
   if (number != std::floor(number) || std::abs(number) > kMaxSafe) reject(value, what, "an integer");
@@ -215,7 +217,7 @@ c10::IValue toIValue(Engine& engine, const Napi::Value& value, const c10::TypePt
     case c10::TypeKind::StringType:
       return stringOf(value, what);
     case c10::TypeKind::DeviceObjType:
-      return c10::Device(stringOf(value, what));
+      return deviceOf(value, what);
     case c10::TypeKind::GeneratorType:
       return generatorOf(value, what);
     default:

@@ -17,6 +17,7 @@ std::string kindOf(const Napi::Value& value);
 std::string dtypeName(at::ScalarType type);
 /// Throws a TypeError that names `what` for an unknown name.
 at::ScalarType dtypeOf(const Napi::Value& value, const std::string& what);
+c10::Device deviceOf(const Napi::Value& value, const std::string& what);
 /// Throws unless the value is a safe integer.
 int64_t integerOf(const Napi::Value& value, const std::string& what);
 std::vector<int64_t> shapeOf(const Napi::Value& value, const std::string& what);

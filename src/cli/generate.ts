@@ -14,6 +14,7 @@ interface GenerateOptions {
   top_k?: number;
   do_sample?: true;
   seed?: number;
+  use_cpu?: true;
 }
 
 /** `slimtune generate`: answers one prompt, as it is generated, on stdout. */
@@ -35,6 +36,7 @@ export function generateCommand(): Command {
     )
     .option("--top_k <n>", "draw among this many likeliest tokens (0: all)", numberIn({ whole: true, min: 0 }))
     .option("--seed <n>", "start of the random numbers", numberIn({ whole: true, min: 0 }))
+    .option("--use_cpu", "compute on the CPU even where there is a GPU")
     .action(runGenerate);
 }
 

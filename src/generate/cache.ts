@@ -1,7 +1,7 @@
 /** Keys and values of sequences that are continued together, and attention through them. */
 import type { Attention } from "../models/decoder.js";
 import { PackedAttention } from "../models/packedAttention.js";
-import { type DType, keep, ops, scope, type Tensor } from "../torch/index.js";
+import { type Device, type DType, keep, ops, scope, type Tensor } from "../torch/index.js";
 
 /** Positions that the cache grows by. */
 const BLOCK = 128;
@@ -11,6 +11,7 @@ export interface CacheShape {
   kvHeads: number;
   headDim: number;
   dtype: DType;
+  device: Device;
 }
 
 interface LayerCache {
@@ -65,8 +66,8 @@ export class KeyValueCache {
 
   /** [N, kv heads, D] of the packed prompts, to [B, kv heads, capacity, D]. */
   #place(x: Tensor): Tensor {
-    const { kvHeads, headDim, dtype } = this.#shape;
-    const cache = keep(ops.zeros([this.lengths.length, kvHeads, this.#capacity, headDim], dtype));
+    const { kvHeads, headDim, dtype, device } = this.#shape;
+    const cache = keep(ops.zeros([this.lengths.length, kvHeads, this.#capacity, headDim], dtype, device));
     let start = 0;
     this.lengths.forEach((length, row) => {
       const place = ops.narrow(ops.select(cache, 0, row), 1, this.#used - length, length); // [kv heads, T, D]
@@ -78,12 +79,12 @@ export class KeyValueCache {
 
   /** Takes a place more; returns the mask that hides shorter sequences' padding, where there is any. */
   #grow(): Tensor | undefined {
-    const { kvHeads, headDim, dtype } = this.#shape;
+    const { kvHeads, headDim, dtype, device } = this.#shape;
     const rows = this.lengths.length;
     this.#used++;
     if (this.#used > this.#capacity) {
       const longer = (x: Tensor): Tensor => {
-        const wide = keep(scope(() => ops.cat([x, ops.zeros([rows, kvHeads, BLOCK, headDim], dtype)], 2)));
+        const wide = keep(scope(() => ops.cat([x, ops.zeros([rows, kvHeads, BLOCK, headDim], dtype, device)], 2)));
         x.dispose();
         return wide;
       };
@@ -98,7 +99,7 @@ export class KeyValueCache {
     const visible = this.lengths.flatMap((length) =>
       Array.from({ length: this.#used }, (_, place) => place >= longest - length),
     );
-    return ops.fromBools(visible, [rows, 1, 1, this.#used]);
+    return ops.fromBools(visible, [rows, 1, 1, this.#used], device);
   }
 
   dispose(): void {

@@ -7,13 +7,15 @@ import type { CausalLM } from "../models/causalLM.js";
 import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
 import { loadAdapter } from "../peft/adapterFile.js";
-import { manualSeed } from "../torch/index.js";
+import { chooseDevice, manualSeed } from "../torch/index.js";
 import { chooseTokens, type SamplingOptions } from "./choose.js";
 import { Session } from "./session.js";
 
 export interface GeneratorSource {
   model: string;
   adapter?: string;
+  /** Compute on the CPU even where there is a GPU. */
+  use_cpu?: boolean;
 }
 
 export interface GenerationOptions extends SamplingOptions {
@@ -102,10 +104,14 @@ export class TextGenerator {
 }
 
 /** Loads a model, and an adapter on it, for generation. @throws UserError naming what is wrong with either */
-export async function loadGenerator({ model: name, adapter }: GeneratorSource): Promise<TextGenerator> {
+export async function loadGenerator({
+  model: name,
+  adapter,
+  use_cpu = false,
+}: GeneratorSource): Promise<TextGenerator> {
   const folder = await resolveModel(name);
   const tokenizer = await Tokenizer.load(folder);
-  const model = await loadCausalLM(folder);
+  const model = await loadCausalLM(folder, { device: chooseDevice(use_cpu) });
   try {
     if (adapter !== undefined) await loadAdapter(model, await resolveModel(adapter));
     return await generatorFor(model, folder, tokenizer);

@@ -17,7 +17,7 @@ export class Session {
     this.#prompts = prompts;
     this.#cache = new KeyValueCache(
       prompts.map(({ length }) => length),
-      { heads, kvHeads, headDim, dtype: model.decoder.precision.compute },
+      { heads, kvHeads, headDim, dtype: model.decoder.precision.compute, device: model.decoder.device },
     );
   }
 
@@ -46,7 +46,8 @@ export class Session {
     return noGrad(() =>
       scope(() => {
         const hidden = decoder.hidden(input());
-        return decoder.logits(decoder.headInput(rows ? ops.indexSelect(hidden, 0, ops.int64(rows)) : hidden));
+        const last = rows ? ops.indexSelect(hidden, 0, ops.int64(rows, [rows.length], decoder.device)) : hidden;
+        return decoder.logits(decoder.headInput(last));
       }),
     );
   }

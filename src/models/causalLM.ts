@@ -54,9 +54,9 @@ export class CausalLM {
    */
   lossAndGradients(batch: Batch, items: number, objective = CROSS_ENTROPY): Tensor {
     return scope(() => {
-      const rows = ops.indexSelect(this.#hidden(batch, objective), 0, ops.int64(batch.targetRows)); // [L, H]
+      const rows = ops.indexSelect(this.#hidden(batch, objective), 0, this.#indices(batch.targetRows)); // [L, H]
       const { inputs, weights } = this.#headProducts(this.decoder.headInput(rows));
-      const targets = ops.int64(batch.targets);
+      const targets = this.#indices(batch.targets);
       const loss = fused.linearCrossEntropy(inputs, weights, targets, objective.labelSmoothing, 1 / items);
       backward(loss);
       return ops.detach(loss);
@@ -67,7 +67,7 @@ export class CausalLM {
   score(batch: Batch, options: ScoreOptions): TokenScores {
     return noGrad(() =>
       scope(() => {
-        const rows = ops.indexSelect(this.#hidden(batch), 0, ops.int64(batch.targetRows)); // [L, H]
+        const rows = ops.indexSelect(this.#hidden(batch), 0, this.#indices(batch.targetRows)); // [L, H]
         return joinScores(
           this.#blocks(this.decoder.headInput(rows), batch, (logits, targets) => scoreTokens(logits, targets, options)),
         );
@@ -77,7 +77,7 @@ export class CausalLM {
 
   /** With an objective: in training. */
   #hidden(batch: Batch, objective?: Objective): Tensor {
-    const random = objective && new PaddedRandom(batch);
+    const random = objective && new PaddedRandom(batch, this.decoder.device);
     const alpha = objective?.neftuneAlpha ?? null;
     return this.decoder.hidden({
       ids: batch.inputIds,
@@ -97,6 +97,10 @@ export class CausalLM {
     return { inputs: [input, low], weights: [weight, lora.b] };
   }
 
+  #indices(values: Int32Array): Tensor {
+    return ops.int64(values, [values.length], this.decoder.device);
+  }
+
   /** Goes through the rows of the head's input, [L, H], in blocks of logits. */
   #blocks<T>(input: Tensor, batch: Batch, body: (logits: Tensor, targets: Tensor) => T): T[] {
     const rows = batch.targets.length;
@@ -107,7 +111,7 @@ export class CausalLM {
       results.push(
         scope(() => {
           const logits = this.decoder.logits(length === rows ? input : ops.narrow(input, 0, start, length));
-          return body(logits, ops.int64(batch.targets.slice(start, start + length)));
+          return body(logits, this.#indices(batch.targets.slice(start, start + length)));
         }),
       );
     }

@@ -1,5 +1,5 @@
 /** The Llama decoder: embeddings, layers of attention and gated MLP, final norm, output head. */
-import { fused, ops, scope, type Tensor } from "../torch/index.js";
+import { type Device, fused, ops, scope, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
 import { type DropoutSource, forward, forwardOnto, type Linear } from "./linear.js";
 import type { Precision } from "./precision.js";
@@ -38,6 +38,8 @@ export interface DecoderInput {
 export class Decoder {
   readonly config: ModelConfig;
   readonly precision: Precision;
+  /** Where its weights lie. */
+  readonly device: Device;
   readonly embedding: Tensor; // [V, H]
   readonly layers: DecoderLayer[];
   readonly finalNorm: Tensor; // [H]
@@ -46,10 +48,12 @@ export class Decoder {
   constructor(
     config: ModelConfig,
     precision: Precision,
+    device: Device,
     parts: { embedding: Tensor; layers: DecoderLayer[]; finalNorm: Tensor; head: Linear },
   ) {
     this.config = config;
     this.precision = precision;
+    this.device = device;
     this.embedding = parts.embedding;
     this.layers = parts.layers;
     this.finalNorm = parts.finalNorm;
@@ -58,8 +62,8 @@ export class Decoder {
 
   /** The residual stream after the last layer, before the final norm: [N, H], float32. */
   hidden({ ids, positions, longest, attention, dropout, noise }: DecoderInput): Tensor {
-    const rotation = rotationFor(this.config, positions, longest);
-    let x = ops.to(ops.embedding(this.embedding, ops.int64(ids)), "float32"); // [N, H]
+    const rotation = rotationFor(this.config, positions, longest, this.device);
+    let x = ops.to(ops.embedding(this.embedding, ops.int64(ids, [ids.length], this.device)), "float32"); // [N, H]
     if (noise) x = ops.add(x, noise);
     this.layers.forEach((layer, index) => {
       // A scope for each piece: what autograd does not save is freed at once, not after the backward pass.

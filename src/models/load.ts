@@ -1,6 +1,6 @@
 /** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
 import { UserError } from "../errors.js";
-import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { type Device, type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
 import { CausalLM, type Parameter } from "./causalLM.js";
 import { type ModelConfig, readModelConfig } from "./config.js";
 import { Decoder, type DecoderLayer } from "./decoder.js";
@@ -65,6 +65,8 @@ class WeightFiles {
 
 export interface LoadOptions {
   precision?: Precision;
+  /** Default: the CPU. */
+  device?: Device;
   /** All weights are to be trained: each is a float32 copy of its own. Otherwise all are frozen. */
   trained?: boolean;
 }
@@ -74,7 +76,7 @@ export interface LoadOptions {
  * @throws UserError naming the file and what is wrong in it
  */
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
-  const { precision = float32Precision, trained = false } = options;
+  const { precision = float32Precision, device = "cpu", trained = false } = options;
   const config = await readModelConfig(folder);
   const files = new WeightFiles(await resolveWeights(folder));
   const parameters = new Map<string, Parameter>();
@@ -83,13 +85,13 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       const tensor = scope(() => {
         const { tensor: stored, dtype } = files.tensor(name, shape);
         const target = trained ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
-        if (dtype !== target) return ops.to(stored, target);
+        if (dtype !== target || device !== "cpu") return ops.toDevice(stored, device, target);
         return trained ? ops.clone(stored) : stored;
       });
       parameters.set(name, { name, tensor: keep(tensor), shape });
       return tensor;
     };
-    const decoder = buildDecoder(config, precision, weight);
+    const decoder = buildDecoder(config, precision, device, weight);
     return new CausalLM(decoder.decoder, parameters, decoder.linears);
   } catch (error) {
     for (const { tensor } of parameters.values()) tensor.dispose();
@@ -102,6 +104,7 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
 function buildDecoder(
   config: ModelConfig,
   precision: Precision,
+  device: Device,
   weight: (name: string, shape: number[]) => Tensor,
 ): { decoder: Decoder; linears: Map<string, Linear> } {
   const { hiddenSize: hidden, intermediateSize: inner, vocabSize, headDim } = config;
@@ -135,5 +138,5 @@ function buildDecoder(
     ? new Linear("lm_head", [vocabSize, hidden], embedding, undefined, precision)
     : linear("lm_head", vocabSize, hidden, false);
   linears.set("lm_head", head);
-  return { decoder: new Decoder(config, precision, { embedding, layers, finalNorm, head }), linears };
+  return { decoder: new Decoder(config, precision, device, { embedding, layers, finalNorm, head }), linears };
 }

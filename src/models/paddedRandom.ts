@@ -1,5 +1,5 @@
 /** Random numbers for a batch as Python draws them. */
-import { noGrad, ops, type Tensor } from "../torch/index.js";
+import { type Device, noGrad, ops, type Tensor } from "../torch/index.js";
 import type { Batch } from "./batch.js";
 import type { DropoutSource } from "./linear.js";
 
@@ -12,19 +12,20 @@ export class PaddedRandom implements DropoutSource {
   readonly #width: number; // T
   /** Rows of real tokens, [N]; made at once, so that it belongs to the scope around and not to a layer's. */
   readonly #real: Tensor | undefined;
+  readonly #device: Device;
 
-  constructor({ padded }: Batch) {
+  constructor({ padded }: Batch, device: Device) {
+    this.#device = device;
     this.#rows = padded.rows;
     this.#width = padded.width;
     if (this.#rows.some((length) => length !== this.#width)) {
-      this.#real = ops.int64(
-        this.#rows.flatMap((length, row) => Array.from({ length }, (_, i) => row * this.#width + i)),
-      );
+      const real = this.#rows.flatMap((length, row) => Array.from({ length }, (_, i) => row * this.#width + i));
+      this.#real = ops.int64(real, [real.length], device);
     }
   }
 
   mask(p: number, width: number): Tensor {
-    const mask = ops.empty([this.#rows.length * this.#width, width]);
+    const mask = ops.empty([this.#rows.length * this.#width, width], "float32", this.#device);
     ops.bernoulli_(mask, 1 - p);
     return this.#take(ops.mulScalar(mask, 1 / (1 - p)));
   }
@@ -36,7 +37,7 @@ export class PaddedRandom implements DropoutSource {
   noise(alpha: number, hidden: number): Tensor {
     const bound = Math.fround(alpha / Math.fround(Math.sqrt(this.#width * hidden))); // float32, as Python has it
     return noGrad(() => {
-      const noise = ops.empty([this.#rows.length * this.#width, hidden]);
+      const noise = ops.empty([this.#rows.length * this.#width, hidden], "float32", this.#device);
       ops.uniform_(noise, -bound, bound);
       return this.#take(noise);
     });

@@ -1,5 +1,5 @@
 /** Inverse frequencies of rotary position embeddings; formulas as in transformers' modeling_rope_utils.py. */
-import { ops, type Tensor } from "../torch/index.js";
+import { type Device, ops, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
 
 export interface RopeFrequencies {
@@ -77,9 +77,17 @@ export interface Rotation {
   sin: Tensor;
 }
 
-export function rotationFor(config: ModelConfig, positions: ArrayLike<number>, length: number): Rotation {
+export function rotationFor(
+  config: ModelConfig,
+  positions: ArrayLike<number>,
+  length: number,
+  device: Device,
+): Rotation {
   const { inverse, scaling } = ropeFrequencies(config, length);
-  const angles = ops.mul(ops.float32(positions, [positions.length, 1]), ops.float32(inverse, [1, inverse.length]));
+  const angles = ops.mul(
+    ops.float32(positions, [positions.length, 1], device),
+    ops.float32(inverse, [1, inverse.length], device),
+  ); // [N, D/2]
   const scaled = (x: Tensor) => (scaling === 1 ? x : ops.mulScalar(x, scaling));
   return { cos: scaled(ops.cos(angles)), sin: scaled(ops.sin(angles)) };
 }

@@ -47,7 +47,7 @@ export class AdamW implements Optimizer {
       slots: page.members.map((index) => ({
         parameter: parameters[index]!,
         index,
-        step: keep(ops.zeros([])),
+        step: keep(ops.zeros([], "float32", memory.device)),
         expAvg: keep(page.zeros(parameters[index]!.shape)),
         expAvgSq: keep(page.zeros(parameters[index]!.shape)),
       })),

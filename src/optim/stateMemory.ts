@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { UserError } from "../errors.js";
-import { ops, PageFile, type Tensor } from "../torch/index.js";
+import { type Device, ops, PageFile, type Tensor } from "../torch/index.js";
 import { PAGE_ALIGNMENT } from "../torch/pageFile.js";
 
 /** States of some parameters, used together: `enter` before an update of them, `leave` after. */
@@ -16,6 +16,8 @@ export interface StatePage {
 }
 
 export interface StateMemory {
+  /** Where the optimizer computes. */
+  readonly device: Device;
   /** Lays out the pages for parameters whose states take so many bytes; called once. */
   pages(stateBytes: readonly number[]): StatePage[];
   /** What a person should know about the layout. */
@@ -33,11 +35,19 @@ export interface PagingStats {
   waited: number;
 }
 
-/** All states in RAM. */
+/** All states in the device's memory. */
 export class PlainStateMemory implements StateMemory {
+  readonly device: Device;
+
+  constructor(device: Device = "cpu") {
+    this.device = device;
+  }
+
   pages(stateBytes: readonly number[]): StatePage[] {
     const members = Array.from(stateBytes.keys());
-    return [{ members, zeros: (shape) => ops.zeros([...shape]), enter: () => {}, leave: () => {} }];
+    return [
+      { members, zeros: (shape) => ops.zeros([...shape], "float32", this.device), enter: () => {}, leave: () => {} },
+    ];
   }
 
   describe(): undefined {}
@@ -59,6 +69,7 @@ const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
  * first ones beats keeping the last used.
  */
 export class PagedStateMemory implements StateMemory {
+  readonly device = "cpu";
   readonly #folder: string;
   readonly #budget: number;
   #file: PageFile | undefined;

@@ -173,7 +173,9 @@ export async function loadAdapter(model: CausalLM, folder: string): Promise<Lora
     return keep(
       scope(() => {
         const stored = file.tensor(found.info.begin, torchDtype(found.info.dtype), shape);
-        return found.info.dtype === "F32" ? ops.clone(stored) : ops.to(stored, "float32");
+        const { device } = model.decoder;
+        if (found.info.dtype === "F32" && device === "cpu") return ops.clone(stored);
+        return ops.toDevice(stored, device, "float32");
       }),
     );
   };

@@ -1,7 +1,7 @@
 /** Adapters on a model: new ones with PEFT's initial weights, or ones read from a PEFT folder. */
 import type { CausalLM } from "../models/causalLM.js";
 import type { LoraWeights } from "../models/linear.js";
-import { keep, noGrad, ops, scope } from "../torch/index.js";
+import { type Device, keep, noGrad, ops, scope } from "../torch/index.js";
 import type { LoraConfig } from "./config.js";
 import { patternValue, targetPaths } from "./targets.js";
 
@@ -14,13 +14,14 @@ export function loraShape(config: LoraConfig, path: string): { r: number; scalin
 
 /**
  * Draws an adapter's weights from the default generator, with the draws that PEFT makes: two for the constructors of
- * its two layers, thrown away, then A. B is zero.
+ * its two layers, thrown away, then A. B is zero. As PEFT, it draws on the CPU for every device: the same numbers.
  */
 function drawWeights(
   r: number,
   inputs: number,
   outputs: number,
   gaussian: boolean,
+  device: Device,
 ): { a: LoraWeights["a"]; b: LoraWeights["b"] } {
   return noGrad(() =>
     scope(() => {
@@ -30,7 +31,7 @@ function drawWeights(
       ops.uniform_(ops.empty([outputs, r]), -1, 1);
       if (gaussian) ops.normal_(a, 0, 1 / r);
       else ops.uniform_(a, -bound, bound);
-      return { a, b: ops.zeros([outputs, r]) };
+      return { a: ops.toDevice(a, device, "float32"), b: ops.zeros([outputs, r], "float32", device) };
     }),
   );
 }
@@ -41,7 +42,8 @@ export function addLora(model: CausalLM, config: LoraConfig): string[] {
   for (const path of paths) {
     const layer = model.linears.get(path)!;
     const { r, scaling } = loraShape(config, path);
-    const { a, b } = drawWeights(r, layer.inFeatures, layer.outFeatures, config.init_lora_weights === "gaussian");
+    const gaussian = config.init_lora_weights === "gaussian";
+    const { a, b } = drawWeights(r, layer.inFeatures, layer.outFeatures, gaussian, model.decoder.device);
     layer.lora = { a: keep(a), b: keep(b), rank: r, scaling, dropout: config.lora_dropout };
   }
   return paths;

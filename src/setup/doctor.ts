@@ -4,6 +4,7 @@ import { release } from "node:os";
 import { dirname, join } from "node:path";
 import { tryAddon } from "./build.js";
 import { cacheDir } from "./cache.js";
+import { cudaLibraries } from "./cuda.js";
 import { run } from "./exec.js";
 import { type Attempt, findLibtorch } from "./find.js";
 import { type CpuInfo, readCpu, readMemory, readNvidia } from "./hardware.js";
@@ -57,7 +58,7 @@ export async function examineSystem(
   const built = existsSync(paths.addon);
   const current =
     record !== undefined && libtorch?.built_against === true && buildHash(paths, libtorch) === record.hash;
-  const { engine, reason } = built ? await askEngine(paths, libtorch) : { engine: null, reason: "not built" };
+  const { engine, reason } = built ? await askEngine(paths) : { engine: null, reason: "not built" };
   return {
     slimtune: (JSON.parse(readFileSync(join(PACKAGE_ROOT, "package.json"), "utf8")) as { version: string }).version,
     node: process.version,
@@ -91,18 +92,17 @@ async function whichLibtorch(env: NodeJS.ProcessEnv, paths: NativePaths) {
 }
 
 /** Asks the addon in a process of its own: a binary that crashes must not take the doctor with it. */
-async function askEngine(
-  paths: NativePaths,
-  libtorch: Libtorch | null,
-): Promise<{ engine: EngineReport | null; reason?: string }> {
+async function askEngine(paths: NativePaths): Promise<{ engine: EngineReport | null; reason?: string }> {
   const unloadable = await tryAddon(paths.addon);
   if (unloadable) return { engine: null, reason: unloadable };
-  const cuda = libtorch?.variant.startsWith("cu") ? join(libtorch.root, "lib", "libtorch_cuda.so") : "";
   const script = `
-    const addon = require(process.argv[1]);
-    if (process.argv[2]) addon.loadCuda(process.argv[2]);
+    const [path, ...libraries] = process.argv.slice(1);
+    const addon = require(path);
+    for (const library of libraries) addon.loadLibrary(library);
     process.stdout.write(JSON.stringify(addon.engineInfo()));`;
-  const result = await run(process.execPath, ["-e", script, paths.addon, cuda], { timeoutMs: 120_000 });
+  const result = await run(process.execPath, ["-e", script, paths.addon, ...cudaLibraries(paths)], {
+    timeoutMs: 120_000,
+  });
   if (result.code !== 0) {
     const reason = result.failure ?? /^\w*Error: (.*)$/m.exec(result.stderr)?.[1] ?? result.stderr.trim();
     return { engine: null, reason: `it loads, but engineInfo() fails: ${reason}` };

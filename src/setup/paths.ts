@@ -9,6 +9,8 @@ export interface NativePaths {
   source: string;
   build: string;
   addon: string;
+  /** The kernels for NVIDIA GPUs; there only where CUDA's compiler was at the build. */
+  kernels: string;
   /** What the addon was built from and against (see BuildRecord). */
   record: string;
   log: string;
@@ -21,6 +23,7 @@ export function nativePaths(source = join(PACKAGE_ROOT, "native")): NativePaths 
     source,
     build,
     addon: join(build, "slimtune.node"),
+    kernels: join(build, "slimtune_cuda.so"),
     record: join(build, "libtorch.json"),
     log: join(build, "setup.log"),
     lock: join(build, ".lock"),

@@ -16,6 +16,9 @@ export type DType =
   | "uint8"
   | "bool";
 
+/** A generator of its own by its number, or the default one of a device by its name. */
+export type GeneratorName = number | string;
+
 /** A tensor's number in the native table; never reused after a free. */
 export type Handle = number;
 
@@ -53,7 +56,7 @@ export interface Native {
   call(op: number, args: unknown[], grad: boolean, listLength?: number): Handle[];
   /** The value of an op that returns a number, boolean or string. */
   callValue(op: number, args: unknown[], grad: boolean): Promise<unknown>;
-  fromBytes(bytes: ArrayBufferView | ArrayBuffer, dtype: DType, shape: number[]): Handle;
+  fromBytes(bytes: ArrayBufferView | ArrayBuffer, dtype: DType, shape: number[], device: string): Handle;
   toBytes(tensor: Handle): Promise<TensorBytes>;
   /** Waits for the engine. */
   describe(tensor: Handle): TensorInfo;
@@ -64,9 +67,10 @@ export interface Native {
   setGrad(leaf: Handle, gradient: Handle | null): void;
   createGenerator(seed: number): number;
   freeGenerator(generator: number): void;
+  /** null: the default generators of all devices. */
   manualSeed(seed: number, generator: number | null): void;
-  getRngState(generator: number | null): Promise<Uint8Array>;
-  setRngState(state: Uint8Array, generator: number | null): void;
+  getRngState(generator: GeneratorName): Promise<Uint8Array>;
+  setRngState(state: Uint8Array, generator: GeneratorName): void;
   mapFile(path: string): number;
   unmapFile(file: number): void;
   fileTensor(file: number, begin: number, dtype: DType, shape: number[]): Handle;
@@ -80,9 +84,11 @@ export interface Native {
   startProfiler(): number;
   /** Four numbers for each span: name's index, thread, begin and end in nanoseconds. Settles when the engine is done. */
   stopProfiler(): Promise<{ names: string[]; spans: Float64Array }>;
+  /** Waits for the engine; makes GPUs ready. */
   engineInfo(): EngineInfo;
-  loadCuda(path: string): void;
+  loadLibrary(path: string): void;
   setThreads(threads: number): void;
+  /** Waits for nothing. */
   deviceMemory(device: string): { allocated: number; peak: number };
   setEager(eager: boolean): void;
   setDeterministic(on: boolean): void;

@@ -2,6 +2,7 @@
  * The ATen ops in use, typed. Each enqueues and returns at once; a wrong shape rejects the next await with the op's
  * name and its inputs' shapes. Names and meaning are PyTorch's.
  */
+import type { Device } from "./device.js";
 import { op, opInPlace, opMany } from "./dispatch.js";
 import { type DType, loadNative } from "./native.js";
 import type { RandomGenerator } from "./random.js";
@@ -9,31 +10,36 @@ import { Tensor } from "./tensor.js";
 
 // --- making tensors ---
 
-/** A CPU tensor with a copy of the bytes. */
-export function fromBytes(bytes: ArrayBufferView | ArrayBuffer, dtype: DType, shape: number[]): Tensor {
-  return new Tensor(loadNative().fromBytes(bytes, dtype, shape));
+/** A tensor with a copy of the bytes; nobody waits for its way to a GPU. */
+export function fromBytes(
+  bytes: ArrayBufferView | ArrayBuffer,
+  dtype: DType,
+  shape: number[],
+  device: Device = "cpu",
+): Tensor {
+  return new Tensor(loadNative().fromBytes(bytes, dtype, shape, device));
 }
 
-export function int64(values: ArrayLike<number>, shape: number[] = [values.length]): Tensor {
+export function int64(values: ArrayLike<number>, shape: number[] = [values.length], device: Device = "cpu"): Tensor {
   const wide = new BigInt64Array(values.length);
   for (let i = 0; i < values.length; i++) wide[i] = BigInt(values[i]!);
-  return fromBytes(wide, "int64", shape);
+  return fromBytes(wide, "int64", shape, device);
 }
 
-export function float32(values: ArrayLike<number>, shape: number[] = [values.length]): Tensor {
-  return fromBytes(Float32Array.from(values), "float32", shape);
+export function float32(values: ArrayLike<number>, shape: number[] = [values.length], device: Device = "cpu"): Tensor {
+  return fromBytes(Float32Array.from(values), "float32", shape, device);
 }
 
-export function fromBools(values: readonly boolean[], shape: number[]): Tensor {
-  return fromBytes(Uint8Array.from(values, Number), "bool", shape);
+export function fromBools(values: readonly boolean[], shape: number[], device: Device = "cpu"): Tensor {
+  return fromBytes(Uint8Array.from(values, Number), "bool", shape, device);
 }
 
-export function empty(shape: number[], dtype: DType = "float32"): Tensor {
-  return op("aten::empty.memory_format", shape, dtype);
+export function empty(shape: number[], dtype: DType = "float32", device: Device = "cpu"): Tensor {
+  return op("aten::empty.memory_format", shape, dtype, undefined, device);
 }
 
-export function zeros(shape: number[], dtype: DType = "float32"): Tensor {
-  return op("aten::zeros", shape, dtype);
+export function zeros(shape: number[], dtype: DType = "float32", device: Device = "cpu"): Tensor {
+  return op("aten::zeros", shape, dtype, undefined, device);
 }
 
 export function zerosLike(x: Tensor): Tensor {
@@ -115,6 +121,11 @@ export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
 
 export function to(x: Tensor, dtype: DType): Tensor {
   return op("aten::to.dtype", x, dtype);
+}
+
+/** The tensor itself where it is there already in that dtype, else a copy. */
+export function toDevice(x: Tensor, device: Device, dtype: DType): Tensor {
+  return op("aten::to.device", x, device, dtype);
 }
 
 export function clone(x: Tensor): Tensor {

@@ -1,4 +1,5 @@
 /** PyTorch's random generators: the same seed gives the same numbers as in Python. */
+import type { Device } from "./device.js";
 import { loadNative } from "./native.js";
 
 /** A generator of its own, beside the default one that dropout and the initialisers draw from. */
@@ -19,21 +20,22 @@ export class RandomGenerator {
   }
 }
 
-/** Seeds the default generator, in order with the ops enqueued before. */
+/** Seeds the default generators of all devices, in order with the ops enqueued before. */
 export function manualSeed(seed: number): void {
   loadNative().manualSeed(seed, null);
 }
 
 /** Whether only ops that give the same bits every time may run: others then reject the next await. */
 export function setDeterministic(on: boolean): void {
+  if (on) process.env.CUBLAS_WORKSPACE_CONFIG ??= ":16:8"; // cuBLAS sums in one order only with a workspace of its own
   loadNative().setDeterministic(on);
 }
 
-/** PyTorch's own state bytes of the default generator. */
-export function rngState(): Promise<Uint8Array> {
-  return loadNative().getRngState(null);
+/** PyTorch's own state bytes of a device's default generator. */
+export function rngState(device: Device = "cpu"): Promise<Uint8Array> {
+  return loadNative().getRngState(device);
 }
 
-export function setRngState(state: Uint8Array): void {
-  loadNative().setRngState(state, null);
+export function setRngState(state: Uint8Array, device: Device = "cpu"): void {
+  loadNative().setRngState(state, device);
 }

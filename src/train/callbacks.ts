@@ -84,6 +84,8 @@ export interface CallbackContext {
   readonly loss?: number;
   /** Learning rate of the last finished update; NaN before the first. */
   readonly learningRate?: number;
+  /** Most bytes of the GPU's memory that tensors took at once so far; undefined on the CPU. */
+  readonly peakDeviceMemory?: number;
 }
 
 /** What comes with an event besides the context. */

@@ -5,6 +5,7 @@ import { readModelConfig } from "../models/config.js";
 import { loadCausalLM } from "../models/load.js";
 import { precisionFor } from "../models/precision.js";
 import { loadAdapter } from "../peft/adapterFile.js";
+import { chooseDevice } from "../torch/index.js";
 import { TrainingArguments, type TrainingArgumentsInput } from "./arguments/index.js";
 import { loadEvaluation } from "./evaluationData.js";
 import { type ComputeMetrics, Evaluator } from "./evaluator.js";
@@ -39,7 +40,8 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const { maxPositions, vocabSize } = await readModelConfig(modelFolder);
   const { examples, report } = await loadEvaluation(config.dataset, { modelFolder, maxPositions, vocabSize }, args);
   for (const line of describeReport(report)) log(line);
-  const model = await loadCausalLM(modelFolder, { precision: precisionFor(args.bf16), trained: false });
+  const device = chooseDevice(args.use_cpu);
+  const model = await loadCausalLM(modelFolder, { precision: precisionFor(args.bf16, device), device });
   try {
     if (adapter !== undefined) await loadAdapter(model, adapter);
     const evaluator = new Evaluator({ model, modelFolder, examples, args, computeMetrics });

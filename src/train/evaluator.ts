@@ -5,6 +5,7 @@ import type { Sequence } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import { type EvaluatedExample, evaluate } from "./evaluate.js";
+import { evaluationAdvice, explainMemory } from "./outOfMemory.js";
 
 /** What a metric function works with. */
 export interface MetricContext {
@@ -38,21 +39,25 @@ export class Evaluator {
    * Metrics with the prefix `eval_`; undefined when it was asked to stop on the way.
    * @param onBatch after each batch, counted from 1
    */
-  evaluate(
+  async evaluate(
     onBatch?: (batch: number, batches: number) => Promise<void> | void,
     stopRequested?: () => boolean,
   ): Promise<Record<string, number> | undefined> {
     const { model, examples, args, computeMetrics } = this.#options;
-    return evaluate({
-      model,
-      examples,
-      batchSize: args.per_device_eval_batch_size,
-      lossOnly: args.prediction_loss_only,
-      labelSmoothing: args.label_smoothing_factor,
-      compute: computeMetrics && ((evaluated) => computeMetrics(this.#context(evaluated))),
-      onBatch,
-      stopRequested,
-    });
+    try {
+      return await evaluate({
+        model,
+        examples,
+        batchSize: args.per_device_eval_batch_size,
+        lossOnly: args.prediction_loss_only,
+        labelSmoothing: args.label_smoothing_factor,
+        compute: computeMetrics && ((evaluated) => computeMetrics(this.#context(evaluated))),
+        onBatch,
+        stopRequested,
+      });
+    } catch (error) {
+      throw explainMemory(error, evaluationAdvice(args));
+    }
   }
 
   #context(examples: readonly EvaluatedExample[]): MetricContext {

@@ -1,4 +1,5 @@
 /** What a run has done so far, and what it says of it: state, sums, log entries, events. */
+import { type Device, peakDeviceMemory } from "../torch/index.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import {
   type CallbackHandler,
@@ -25,6 +26,7 @@ export interface TrainOutput {
 export class Ledger {
   readonly #args: TrainingArguments;
   readonly #callbacks: CallbackHandler;
+  readonly #device: Device;
   state: TrainerState;
   control: TrainerControl = newTrainerControl();
   progress: Progress = {
@@ -44,7 +46,8 @@ export class Ledger {
   savedStep = -1;
   savedPath: string | undefined;
 
-  constructor(args: TrainingArguments, plan: Plan, callbacks: CallbackHandler) {
+  constructor(args: TrainingArguments, plan: Plan, callbacks: CallbackHandler, device: Device) {
+    this.#device = device;
     this.#args = args;
     this.#callbacks = callbacks;
     this.state = newTrainerState(args, {
@@ -162,6 +165,7 @@ export class Ledger {
       tokensPerSecond: tokens > 0 ? tokens / seconds : undefined,
       loss: this.last.loss,
       learningRate: this.last.learningRate,
+      peakDeviceMemory: peakDeviceMemory(this.#device),
       ...details,
     };
     // biome-ignore lint/suspicious/noExplicitAny: each event's details are given where it is told

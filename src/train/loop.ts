@@ -5,6 +5,7 @@ import type { Sequence } from "../models/batch.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { createScheduler, type Scheduler } from "../optim/schedulers.js";
 import { span } from "../support/spans.js";
+import { peakDeviceMemory } from "../torch/index.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import { writeModelFiles, writeResult } from "./artifacts.js";
 import { findBestCheckpoint, metricOf, noteBest, noteBestCheckpoint } from "./bestModel.js";
@@ -53,7 +54,7 @@ export class Loop {
     this.#options = options;
     this.#guard = new UpdateGuard(options.health, run, optimizer);
     this.#scheduler = createScheduler(args, { maxSteps: plan.maxSteps });
-    this.#ledger = new Ledger(args, plan, options.callbacks);
+    this.#ledger = new Ledger(args, plan, options.callbacks, run.device);
   }
 
   /** As if the run had never stopped at the checkpoint of that path. */
@@ -243,6 +244,7 @@ export class Loop {
           args: args.toJSON(),
           state: this.#ledger.state,
           identity: this.#run.identity,
+          device: this.#run.device,
           progress: { ...this.#ledger.progress, seconds: this.#ledger.seconds() },
         },
         this.#optimizer.stateEntries(),
@@ -267,6 +269,8 @@ export class Loop {
       train_tokens_per_second: this.#ledger.progress.tokens / seconds,
       total_flos: this.#ledger.state.total_flos,
     };
+    const peak = peakDeviceMemory(this.#run.device);
+    if (peak !== undefined) metrics.train_peak_device_memory = peak;
     if (steps > this.#ledger.progress.skipped) metrics.train_loss = this.#ledger.meanLoss();
     await this.#ledger.record(metrics);
     if (this.#args.load_best_model_at_end) await loadBest(this.#run, this.#args, this.#ledger.state, this.#options.log);

@@ -15,7 +15,7 @@ import type { TrainedParameter } from "../optim/optimizer.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
 import { addLora } from "../peft/lora.js";
-import { manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
+import { chooseDevice, type Device, manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import { evaluates, loadEvaluation } from "./evaluationData.js";
 import { describeReport, type ExampleReport, type LoadedExamples, loadExamples } from "./examples.js";
@@ -40,6 +40,7 @@ export interface PreparedRun {
   modelFolder: string;
   model: CausalLM;
   precision: Precision;
+  device: Device;
   examples: Sequence[];
   report: ExampleReport;
   /** The examples to measure on; absent when nothing is evaluated. */
@@ -92,8 +93,9 @@ export async function prepareRun(
 
   setDeterministic(args.full_determinism);
   const adapted = spec.lora !== undefined || spec.adapter !== undefined;
-  const precision = precisionFor(args.bf16);
-  const model = await loadCausalLM(modelFolder, { precision, trained: !adapted });
+  const device = chooseDevice(args.use_cpu);
+  const precision = precisionFor(args.bf16, device);
+  const model = await loadCausalLM(modelFolder, { precision, device, trained: !adapted });
   manualSeed(args.seed);
   let lora: PreparedRun["lora"];
   try {
@@ -115,6 +117,7 @@ export async function prepareRun(
     modelFolder,
     model,
     precision,
+    device,
     examples,
     report,
     evaluation,

@@ -64,6 +64,11 @@ export async function resumeState(
     const [before, now] = [JSON.stringify(saved.args[key]), JSON.stringify(current[key])];
     if (before !== now && !silent.has(key)) log(`Resuming with ${key} ${now} (was ${before})`);
   }
+  if (saved.device !== run.device) {
+    log(
+      `Resuming on ${run.device} (was ${saved.device}): from here on its numbers differ a little, and dropout's masks`,
+    );
+  }
   const fresh = newTrainerState(args, {
     max_steps: plan.maxSteps,
     num_train_epochs: plan.epochs,

@@ -15,6 +15,7 @@ import { HealthWatch } from "./health/watch.js";
 import type { TrainOutput } from "./ledger.js";
 import { Loop } from "./loop.js";
 import { createOptimizer } from "./optimizers.js";
+import { explainMemory, trainingAdvice } from "./outOfMemory.js";
 import { openOutputDir } from "./outputDir.js";
 import { planRun } from "./plan.js";
 import { type PreparedRun, prepareRun, type RunSpec } from "./prepare.js";
@@ -119,7 +120,8 @@ export class Trainer {
       this.#control.end();
       this.#events.end({ type: "end", output });
       return output;
-    } catch (error) {
+    } catch (cause) {
+      const error = explainMemory(cause, trainingAdvice(this.args));
       this.#control.end(error);
       this.#events.end({ type: "error", error });
       throw error;
@@ -159,7 +161,7 @@ export class Trainer {
     let optimizer: Optimizer | undefined;
     try {
       const plan = planRun(run.examples.length, args);
-      optimizer = createOptimizer(run.parameters, args);
+      optimizer = createOptimizer(run.parameters, args, run.device);
       for (const line of describeRun(run, args, plan, optimizer)) this.#log(line);
       const loop = new Loop(run, plan, args, optimizer, {
         callbacks: new CallbackHandler([
@@ -179,7 +181,7 @@ export class Trainer {
       await loop.initEnd();
       if (checkpoint) {
         const resumed = await resumeState(checkpoint.path, run, args, plan, this.#log);
-        await restore(checkpoint.path, run.lora ? "adapter_model" : "model", run.parameters, optimizer);
+        await restore(checkpoint.path, run.lora ? "adapter_model" : "model", run.parameters, optimizer, run.device);
         loop.continueFrom(resumed, checkpoint.path);
       }
       const output = await loop.run();

@@ -13,7 +13,7 @@ const SIZE = 256;
 
 /** Queues products without waiting: about a second of work, and with it reads that nobody settles in time. */
 function enqueue(products = 400) {
-  const x = native.fromBytes(new Float32Array(SIZE * SIZE).fill(1 / SIZE), "float32", [SIZE, SIZE]);
+  const x = native.fromBytes(new Float32Array(SIZE * SIZE).fill(1 / SIZE), "float32", [SIZE, SIZE], "cpu");
   let last = x;
   for (let i = 0; i < products; i++) {
     [last] = native.call(matmul, [last, x], true);
@@ -63,7 +63,9 @@ switch (way) {
     break;
   case "failed op":
     enqueue();
-    native.toBytes(native.call(matmul, [native.fromBytes(new Float32Array(1), "float32", [1]), enqueue(1)], false)[0]);
+    native.toBytes(
+      native.call(matmul, [native.fromBytes(new Float32Array(1), "float32", [1], "cpu"), enqueue(1)], false)[0],
+    );
     break;
   case "signal":
     enqueue(5000);
@@ -71,7 +73,7 @@ switch (way) {
     setInterval(() => {}, 1000);
     break;
   case "end": {
-    const x = native.fromBytes(new Float32Array(SIZE * SIZE), "float32", [SIZE, SIZE]);
+    const x = native.fromBytes(new Float32Array(SIZE * SIZE), "float32", [SIZE, SIZE], "cpu");
     for (let i = 0; i < 400; i++) native.call(matmul, [x, x], false); // no read: nothing keeps Node alive
     break;
   }

@@ -87,7 +87,7 @@ let pageFiles = [];
 
 function addTensor(dtype, shape) {
   const bytes = new Uint8Array(shape.reduce((a, b) => a * b, 1) * itemBytes[dtype]).fill(1);
-  live.push(native.fromBytes(bytes, dtype, shape));
+  live.push(native.fromBytes(bytes, dtype, shape, "cpu"));
 }
 function keepFew() {
   while (live.length > 60) {
@@ -297,16 +297,17 @@ const thief = {
         return 1 << 14;
       },
     });
-    return native.fromBytes(bytes, "float32", stolen);
+    return native.fromBytes(bytes, "float32", stolen, "cpu");
   },
 };
 
 const either = (good) => fc.oneof({ weight: 5, arbitrary: good }, { weight: 1, arbitrary: garbage });
 const generator = lazy(index, (i) => (i % 3 === 0 ? null : generators[i % generators.length]));
+const device = plain(fc.constantFrom("cpu", "cpu", "cpu", "meta", "cuda", "cuda:0", "nonsense"));
 const mapped = lazy(index, (i) => files[i % files.length]);
 const pageFile = lazy(index, (i) => pageFiles[i % Math.max(1, pageFiles.length)] ?? -1);
 const rawFunctions = {
-  fromBytes: [buffer, plain(dtype), plain(shape)],
+  fromBytes: [buffer, plain(dtype), plain(shape), device],
   toBytes: [tensor],
   describe: [tensor],
   free: [fc.oneof(tensor, dead)],
@@ -316,8 +317,8 @@ const rawFunctions = {
   createGenerator: [plain(number)],
   freeGenerator: [lazy(index, (i) => (generators.length > 3 ? generators[i % generators.length] : -1))],
   manualSeed: [plain(number), generator],
-  getRngState: [generator],
-  setRngState: [buffer, generator],
+  getRngState: [fc.oneof(generator, device)],
+  setRngState: [buffer, fc.oneof(generator, device)],
   mapFile: [plain(fc.constantFrom(file, tmpdir(), "/nonexistent", "/dev/null", `${file}\0x`, ""))],
   unmapFile: [lazy(index, (i) => (files.length > 3 ? files[i % files.length] : -1))],
   fileTensor: [mapped, plain(fc.oneof(fc.nat({ max: 300 }), integer)), plain(dtype), plain(shape)],
@@ -338,7 +339,7 @@ const rawFunctions = {
   pageOut: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
   prefetch: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
   pagingStats: [pageFile],
-  loadCuda: [plain(fc.constantFrom("", "/nonexistent.so"))],
+  loadLibrary: [plain(fc.constantFrom("", "/nonexistent.so"))],
   setThreads: [plain(fc.constantFrom(1, 1, 0, -1, 2 ** 40))],
   setDeterministic: [plain(fc.boolean())],
   liveTensors: [],

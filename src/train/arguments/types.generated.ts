@@ -229,7 +229,7 @@ export interface TrainingArgumentsFields {
   seed: number;
   /** Seed for the order of examples alone. null: seed. Default: null. */
   data_seed: number | null;
-  /** Compute on the CPU even where there is a GPU. Default: false. */
+  /** Compute on the CPU even where there is a GPU. Otherwise a run takes the first NVIDIA GPU that `slimtune doctor` lists; CUDA_VISIBLE_DEVICES chooses another. Default: false. */
   use_cpu: boolean;
   /** Use only kernels that give the same bits every time, and stop at one that cannot. A run on the CPU repeats without it, with the same seed and number of threads. Default: false. */
   full_determinism: boolean;

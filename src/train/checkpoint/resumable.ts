@@ -8,7 +8,7 @@ import { type TensorEntry, writeSafetensors } from "../../models/safetensorsWrit
 import { resolveWeights, type WeightsStem } from "../../models/weights.js";
 import type { MetricScheduleState } from "../../optim/metricSchedules.js";
 import type { Optimizer, TrainedParameter } from "../../optim/optimizer.js";
-import { MappedFile, noGrad, ops, rngState, scope, setRngState, type Tensor } from "../../torch/index.js";
+import { type Device, MappedFile, noGrad, ops, rngState, scope, setRngState, type Tensor } from "../../torch/index.js";
 import type { TrainingArgumentsFields } from "../arguments/index.js";
 import type { TrainerState } from "../callbacks.js";
 import type { RunIdentity } from "../identity.js";
@@ -46,6 +46,8 @@ export interface Progress {
 
 interface RunFile {
   identity: RunIdentity;
+  /** Where it computed. */
+  device: Device;
   progress: Progress;
 }
 
@@ -53,6 +55,7 @@ export interface Resumable {
   args: TrainingArgumentsFields;
   state: TrainerState;
   identity: RunIdentity;
+  device: Device;
   progress: Progress;
 }
 
@@ -66,24 +69,26 @@ export function stateJson(state: TrainerState): string {
 /** Writes what a checkpoint needs besides the weights. */
 export async function writeResumable(
   folder: string,
-  { args, state, identity, progress }: Resumable,
+  { args, state, identity, device, progress }: Resumable,
   optimizer: TensorEntry[],
 ): Promise<void> {
   await writeSynced(join(folder, TRAINER_STATE), stateJson(state));
   await writeSynced(join(folder, ARGUMENTS), json(args));
-  await writeSynced(join(folder, RUN), json({ identity, progress } satisfies RunFile));
+  await writeSynced(join(folder, RUN), json({ identity, device, progress } satisfies RunFile));
   await writeSafetensors(join(folder, OPTIMIZER), optimizer);
-  const random = await rngState();
-  await writeSafetensors(join(folder, RNG), [
-    { name: "cpu", dtype: "U8", shape: [random.length], data: async () => random },
-  ]);
+  const devices: Device[] = device === "cpu" ? ["cpu"] : ["cpu", device];
+  const random = await Promise.all(devices.map(async (name) => ({ name, state: await rngState(name) })));
+  await writeSafetensors(
+    join(folder, RNG),
+    random.map(({ name, state }) => ({ name, dtype: "U8", shape: [state.length], data: async () => state })),
+  );
 }
 
 /** Reads the JSON part; the manifest was checked before. */
 export async function readResumable(folder: string): Promise<Resumable> {
   const read = async (name: string) => JSON.parse(await readFile(join(folder, name), "utf8"));
-  const { identity, progress } = (await read(RUN)) as RunFile;
-  return { args: await read(ARGUMENTS), state: await read(TRAINER_STATE), identity, progress };
+  const { identity, device = "cpu", progress } = (await read(RUN)) as RunFile;
+  return { args: await read(ARGUMENTS), state: await read(TRAINER_STATE), identity, device, progress };
 }
 
 /** Puts the trained weights back. */
@@ -99,18 +104,22 @@ export async function restoreWeights(
   );
 }
 
-/** Puts the trained weights, the optimizer's state and the generator's state back. */
+/** Puts the trained weights, the optimizer's state and the generators' states back, where the run has their device. */
 export async function restore(
   folder: string,
   stem: WeightsStem,
   parameters: readonly TrainedParameter[],
   optimizer: Optimizer,
+  device: Device,
 ): Promise<void> {
   await restoreWeights(folder, stem, parameters);
   withTensors([await readHeader(join(folder, OPTIMIZER))], (state) => optimizer.loadState(state));
   const rng = await readHeader(join(folder, RNG));
-  const { begin, end } = rng.tensors.get("cpu")!;
-  setRngState(new Uint8Array((await readFile(rng.path)).subarray(begin, end)));
+  const bytes = await readFile(rng.path);
+  for (const name of new Set<Device>(["cpu", device])) {
+    const found = rng.tensors.get(name);
+    if (found) setRngState(new Uint8Array(bytes.subarray(found.begin, found.end)), name);
+  }
 }
 
 /** Gives `use` a reader of the files' tensors by name and shape; the files are open that long. */

@@ -52,7 +52,7 @@ export class UpdateGuard {
     if (action === "rollback") {
       const reason = await damage(checkpoint!);
       if (reason) throw new UserError(`health.non_finite: rollback: ${checkpoint} is damaged: ${reason}.`);
-      await restore(checkpoint!, lora ? "adapter_model" : "model", parameters, this.#optimizer);
+      await restore(checkpoint!, lora ? "adapter_model" : "model", parameters, this.#optimizer, this.#run.device);
     }
     return false;
   }

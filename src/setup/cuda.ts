@@ -1,0 +1,11 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { NativePaths } from "./paths.js";
+import { readRecord } from "./record.js";
+
+/** What to load for a GPU, in order: LibTorch's CUDA library, and the native module's own where it was built. */
+export function cudaLibraries(paths: NativePaths): string[] {
+  const record = readRecord(paths);
+  if (!record?.variant.startsWith("cu")) return [];
+  return [join(record.root, "lib", "libtorch_cuda.so"), paths.kernels].filter((file) => existsSync(file));
+}
