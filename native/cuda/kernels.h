@@ -17,14 +17,12 @@ struct Rows {
   int64_t stride;
 };
 
-/// y = s / rms(s) · weight where s = x, or x + residual, which then goes into `sum`; residual and sum may be null.
-/// inverseRms [rows] is kept for the backward pass. residual and sum are float32 without gaps.
-void rmsNorm(Rows x, const float* residual, Rows weight, float eps, int64_t rows, int64_t width, Rows y, float* sum,
-             float* inverseRms, cudaStream_t stream);
+/// y = x / rms(x) · weight; inverseRms [rows] is kept for the backward pass. y has no gaps.
+void rmsNorm(Rows x, Rows weight, float eps, int64_t rows, int64_t width, Rows y, float* inverseRms, cudaStream_t stream);
 
-/// dx [rows, width] without gaps from dy; dSum (null: none) came to x by another way and is added.
-void rmsNormBackward(Rows dy, Rows x, Rows weight, const float* inverseRms, const float* dSum, int64_t rows,
-                     int64_t width, Rows dx, cudaStream_t stream);
+/// dx has no gaps.
+void rmsNormBackward(Rows dy, Rows x, Rows weight, const float* inverseRms, int64_t rows, int64_t width, Rows dx,
+                     cudaStream_t stream);
 
 /// The rows that one block of rmsNormBackwardWeight adds up: partial sums [⌈rows / this⌉, width] are left to add.
 constexpr int64_t kWeightRows = 64;
@@ -32,20 +30,18 @@ void rmsNormBackwardWeight(Rows dy, Rows x, const float* inverseRms, int64_t row
                            cudaStream_t stream);
 
 /// Turns the pairs (x[i], x[i + dim/2]) by the angles of cos and sin, [rows, dim/2]; or back, with `inverse`.
-/// x is [rows, heads, dim] with its heads headStride apart; y has no gaps.
-void rope(Rows x, int64_t headStride, const float* cos, const float* sin, int64_t tableStride, bool inverse,
-          int64_t rows, int64_t heads, int64_t dim, Rows y, cudaStream_t stream);
+/// x is [rows, heads, dim] with its heads headStride apart; y has no gaps, and x's dtype.
+void rope(Rows x, int64_t headStride, const float* cos, const float* sin, bool inverse, int64_t rows, int64_t heads,
+          int64_t dim, Rows y, cudaStream_t stream);
 
-enum class Activation { silu, geluTanh };
+/// y = silu(gate) · up; the results have no gaps, and all are of gate's dtype.
+void swiglu(Rows gate, Rows up, int64_t rows, int64_t width, Rows y, cudaStream_t stream);
+void swigluBackward(Rows dy, Rows gate, Rows up, int64_t rows, int64_t width, Rows dGate, Rows dUp, cudaStream_t stream);
 
-/// y = act(gate) · up
-void gated(Rows gate, Rows up, Activation activation, int64_t rows, int64_t width, Rows y, cudaStream_t stream);
-void gatedBackward(Rows dy, Rows gate, Rows up, Activation activation, int64_t rows, int64_t width, Rows dGate, Rows dUp,
-                   cudaStream_t stream);
-
-/// loss[row] = (1 - smoothing) · -log softmax(logits)[target] + smoothing · mean of -log softmax(logits). With
-/// `gradient`, the logits become their gradients times `scale`. A target outside of the classes gives NaN.
-void crossEntropy(Rows logits, const int64_t* targets, float smoothing, float scale, bool gradient, int64_t rows,
-                  int64_t classes, float* loss, cudaStream_t stream);
+/// Logits of classes first, first + 1, ... become exp(logit - the row's largest so far), the target's 0. Of each row, most
+/// and others (Σ of the exponentials but the target's, so far) are updated, targetLogit is set where the target is among
+/// these classes, and factor is by what earlier sums of exponentials are to be multiplied.
+void expBlock(float* logits, int64_t stride, const int64_t* targets, int64_t first, int64_t rows, int64_t classes,
+              float* most, float* others, float* targetLogit, float* factor, cudaStream_t stream);
 
 }  // namespace slimtune::cuda

@@ -1,40 +1,27 @@
-// RMSNorm (https://arxiv.org/abs/1910.07467), with the residual's addition before it; one block for each row.
+// RMSNorm (https://arxiv.org/abs/1910.07467); one block for each row.
 #include "device.cuh"
 
 namespace slimtune::cuda {
 namespace {
 
 template <int kWidth, typename X, typename W, typename Y>
-__global__ void forwardKernel(const X* x, int64_t xStride, const float* residual, const W* weight, float eps,
-                              int64_t width, Y* y, int64_t yStride, float* sum, float* inverseRms) {
+__global__ void forwardKernel(const X* x, int64_t xStride, const W* weight, float eps, int64_t width, Y* y,
+                              float* inverseRms) {
   const int64_t row = blockIdx.x, packs = width / kWidth;
   x += row * xStride;
-  y += row * yStride;
-  if (residual) residual += row * width;
-  if (sum) sum += row * width;
-  const auto values = [&](int64_t i) {
-    Pack<float, kWidth> s;
-    const auto own = load<kWidth>(x, i);
-    for (int e = 0; e < kWidth; e++) s.element[e] = wide(own.element[e]);
-    if (residual) {
-      const auto other = load<kWidth>(residual, i);
-      for (int e = 0; e < kWidth; e++) s.element[e] += other.element[e];
-    }
-    return s;
-  };
+  y += row * width;
   float squares = 0;
   for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) {
-    const auto s = values(i);
-    for (int e = 0; e < kWidth; e++) squares += s.element[e] * s.element[e];
-    if (sum) store(sum, i, s);
+    const auto v = load<kWidth>(x, i);
+    for (int e = 0; e < kWidth; e++) squares += wide(v.element[e]) * wide(v.element[e]);
   }
   const float inverse = rsqrtf(overBlock<Sum>(squares) / width + eps);
   if (threadIdx.x == 0) inverseRms[row] = inverse;
   for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) {
-    const auto s = values(i);
+    const auto v = load<kWidth>(x, i);
     const auto w = load<kWidth>(weight, i);
     Pack<Y, kWidth> out;
-    for (int e = 0; e < kWidth; e++) out.element[e] = narrow<Y>(wide(w.element[e]) * (s.element[e] * inverse));
+    for (int e = 0; e < kWidth; e++) out.element[e] = narrow<Y>(wide(w.element[e]) * (wide(v.element[e]) * inverse));
     store(y, i, out);
   }
 }
@@ -42,12 +29,11 @@ __global__ void forwardKernel(const X* x, int64_t xStride, const float* residual
 /// With n = x/rms: dx = (dy·w - n · mean(dy·w·n)) / rms
 template <int kWidth, typename D, typename X, typename W>
 __global__ void backwardKernel(const D* dy, int64_t dyStride, const X* x, int64_t xStride, const W* weight,
-                               const float* inverseRms, const float* dSum, int64_t width, X* dx) {
+                               const float* inverseRms, int64_t width, X* dx) {
   const int64_t row = blockIdx.x, packs = width / kWidth;
   dy += row * dyStride;
   x += row * xStride;
   dx += row * width;
-  if (dSum) dSum += row * width;
   const float inverse = inverseRms[row];
   float dot = 0;
   for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) {
@@ -61,13 +47,10 @@ __global__ void backwardKernel(const D* dy, int64_t dyStride, const X* x, int64_
     const auto d = load<kWidth>(dy, i);
     const auto v = load<kWidth>(x, i);
     const auto w = load<kWidth>(weight, i);
-    Pack<float, kWidth> other{};
-    if (dSum) other = load<kWidth>(dSum, i);
     Pack<X, kWidth> out;
     for (int e = 0; e < kWidth; e++) {
       const float normed = wide(v.element[e]) * inverse;
-      const float own = (wide(d.element[e]) * wide(w.element[e]) - normed * mean) * inverse;
-      out.element[e] = narrow<X>(own + other.element[e]);
+      out.element[e] = narrow<X>((wide(d.element[e]) * wide(w.element[e]) - normed * mean) * inverse);
     }
     store(dx, i, out);
   }
@@ -88,12 +71,10 @@ __global__ void backwardWeightKernel(const D* dy, int64_t dyStride, const X* x, 
   partial[blockIdx.y * width + column] = total;
 }
 
-Rows without(const float* data, int64_t width) { return {const_cast<float*>(data), Dtype::f32, width}; }
-
 }  // namespace
 
-void rmsNorm(Rows x, const float* residual, Rows weight, float eps, int64_t rows, int64_t width, Rows y, float* sum,
-             float* inverseRms, cudaStream_t stream) {
+void rmsNorm(Rows x, Rows weight, float eps, int64_t rows, int64_t width, Rows y, float* inverseRms,
+             cudaStream_t stream) {
   if (rows == 0) return;
   const auto run = [&](auto packed) {
     constexpr int kWidth = decltype(packed)::value;
@@ -104,17 +85,17 @@ void rmsNorm(Rows x, const float* residual, Rows weight, float eps, int64_t rows
           using W = decltype(weightType);
           using Y = decltype(yType);
           launch(forwardKernel<kWidth, X, W, Y>, dim3(static_cast<unsigned>(rows)), threadsFor(width / kWidth), stream,
-                 static_cast<const X*>(x.data), x.stride, residual, static_cast<const W*>(weight.data), eps, width,
-                 static_cast<Y*>(y.data), y.stride, sum, inverseRms);
+                 static_cast<const X*>(x.data), x.stride, static_cast<const W*>(weight.data), eps, width,
+                 static_cast<Y*>(y.data), inverseRms);
         });
       });
     });
   };
-  withWidth(width, run, x, without(residual, width), weight, y, without(sum, width));
+  withWidth(width, run, x, weight, y);
 }
 
-void rmsNormBackward(Rows dy, Rows x, Rows weight, const float* inverseRms, const float* dSum, int64_t rows,
-                     int64_t width, Rows dx, cudaStream_t stream) {
+void rmsNormBackward(Rows dy, Rows x, Rows weight, const float* inverseRms, int64_t rows, int64_t width, Rows dx,
+                     cudaStream_t stream) {
   if (rows == 0) return;
   const auto run = [&](auto packed) {
     constexpr int kWidth = decltype(packed)::value;
@@ -126,12 +107,12 @@ void rmsNormBackward(Rows dy, Rows x, Rows weight, const float* inverseRms, cons
           using W = decltype(weightType);
           launch(backwardKernel<kWidth, D, X, W>, dim3(static_cast<unsigned>(rows)), threadsFor(width / kWidth), stream,
                  static_cast<const D*>(dy.data), dy.stride, static_cast<const X*>(x.data), x.stride,
-                 static_cast<const W*>(weight.data), inverseRms, dSum, width, static_cast<X*>(dx.data));
+                 static_cast<const W*>(weight.data), inverseRms, width, static_cast<X*>(dx.data));
         });
       });
     });
   };
-  withWidth(width, run, dy, x, weight, without(dSum, width), dx);
+  withWidth(width, run, dy, x, weight, dx);
 }
 
 void rmsNormBackwardWeight(Rows dy, Rows x, const float* inverseRms, int64_t rows, int64_t width, float* partial,

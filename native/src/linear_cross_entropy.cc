@@ -16,9 +16,14 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kWeightBlock = 1 << 20;  // elements of weight to a block: 4 MiB in float32
-constexpr int64_t kRows = 1024;            // at once, where no weight is trained
-constexpr int64_t kKept = 1 << 24;         // exponentials kept, where one is: 64 MiB in float32
+constexpr int64_t kRows = 1024;  // at once, where no weight is trained
+
+struct Sizes {
+  int64_t weightBlock;  // elements of weight to a block
+  int64_t kept;         // exponentials kept, where a weight is trained
+};
+constexpr Sizes kCpuSizes{1 << 20, 1 << 24};   // 4 MiB in float32, which stay in the cache; 64 MiB
+constexpr Sizes kGpuSizes{1 << 26, 1 << 27};   // few large products; 512 MiB
 
 /// out = a · b, or out += a · b; the product is rounded to the factors' dtype if that is narrower than out's.
 void multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) {
@@ -53,19 +58,20 @@ class LinearCrossEntropy {
 
   void run() {
     const int64_t rows = targets.size(0);
+    const Sizes sizes = targets.is_cpu() ? kCpuSizes : kGpuSizes;
     keep_ = std::find(weightGradients.begin(), weightGradients.end(), true) != weightGradients.end();
     wide_ = inputs[0].options().dtype(at::toOpMathType(inputs[0].scalar_type()));
     classes_ = weights[0].size(0);
     int64_t width = 0;
     for (const at::Tensor& input : inputs) width += input.size(1);
-    block_ = std::min(classes_, std::max<int64_t>(64, kWeightBlock / std::max<int64_t>(1, width)));
+    block_ = std::min(classes_, std::max<int64_t>(64, sizes.weightBlock / std::max<int64_t>(1, width)));
     loss = at::zeros({}, wide_);
     for (size_t i = 0; i < inputs.size(); i++) {
       if (smoothing > 0) weightSums_.push_back(weights[i].sum(0, false, wide_.dtype().toScalarType()));
       dInputs.push_back(inputGradients ? at::empty_like(inputs[i]) : at::Tensor());
       dWeights.push_back(weightGradients[i] ? at::zeros(weights[i].sizes(), wide_) : at::Tensor());
     }
-    const int64_t step = keep_ ? std::max<int64_t>(64, kKept / classes_) : kRows;
+    const int64_t step = keep_ ? std::max<int64_t>(64, sizes.kept / classes_) : kRows;
     for (int64_t begin = 0; begin < rows; begin += step) addRows(begin, std::min(step, rows - begin));
     for (size_t i = 0; i < weights.size(); i++)
       if (weightGradients[i]) dWeights[i] = dWeights[i].to(weights[i].scalar_type());

@@ -11,6 +11,7 @@
 #include <numeric>
 
 #include "attention_kernel.h"
+#include "flash_attention.h"
 
 namespace slimtune {
 namespace {
@@ -209,8 +210,24 @@ struct PackedAttention : torch::autograd::Function<PackedAttention> {
   }
 };
 
+/// One sequence after another by PyTorch's own attention, with its gradients: [N, heads·D].
+at::Tensor composed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths) {
+  const bool grouped = q.size(1) != k.size(1);
+  std::vector<at::Tensor> parts;
+  int64_t start = 0;
+  for (const int64_t length : lengths) {
+    if (length == 0) continue;
+    const auto sequence = [&](const at::Tensor& x) { return x.narrow(0, start, length).transpose(0, 1).unsqueeze(0); };
+    const at::Tensor y = at::scaled_dot_product_attention(sequence(q), sequence(k), sequence(v), {}, 0, true, {}, grouped);
+    parts.push_back(y.squeeze(0).transpose(0, 1).reshape({length, -1}));
+    start += length;
+  }
+  return parts.empty() ? q.flatten(1) : at::cat(parts);
+}
+
 at::Tensor packedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths) {
   check(q, k, v, lengths);
+  if (!q.is_cpu() && !flashAttends(q, k, v)) return composed(q, k, v, lengths);
   return PackedAttention::apply(q, k, v, lengths).flatten(1);
 }
 

@@ -29,14 +29,16 @@ SLIMTUNE_VECTORISED void turn(const T* x, int64_t stride, const Wide* cos, const
   }
 }
 
-/// x [N, heads, D], cos and sin [N, D/2]
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int direction) {
+/// x [N, heads, D], cos and sin [N, D/2]; of ATen's ops, for devices without a kernel of their own
+at::Tensor composedRotation(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int64_t direction) {
+  const int64_t half = x.size(2) / 2;
+  const at::Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1) * direction;
+  const at::Tensor a = x.narrow(2, 0, half), b = x.narrow(2, half, half);
+  return at::cat({a * c - b * s, b * c + a * s}, 2).to(x.scalar_type());
+}
+
+at::Tensor rotateCpu(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int64_t direction) {
   const int64_t tokens = x.size(0), heads = x.size(1), half = x.size(2) / 2;
-  if (!x.is_cpu()) {
-    const at::Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1) * direction;
-    const at::Tensor a = x.narrow(2, 0, half), b = x.narrow(2, half, half);
-    return at::cat({a * c - b * s, b * c + a * s}, 2).to(x.scalar_type());
-  }
   const bool rowsAreDense = x.stride(2) == 1 && x.stride(1) == x.size(2);
   const at::Tensor input = rowsAreDense ? x : x.contiguous();
   at::Tensor y = at::empty(x.sizes(), x.options());
@@ -58,6 +60,11 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
     default: TORCH_CHECK(false, "x is ", x.scalar_type());
   }
   return y;
+}
+
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int64_t direction) {
+  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("slimtune::_rotate", "").typed<decltype(rotateCpu)>();
+  return op.call(x, cos, sin, direction);
 }
 
 struct Rope : torch::autograd::Function<Rope> {
@@ -89,6 +96,9 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   library.def("rope(Tensor x, Tensor cos, Tensor sin) -> Tensor");
   library.impl("rope", c10::DispatchKey::CompositeImplicitAutograd, rope);
+  library.def("_rotate(Tensor x, Tensor cos, Tensor sin, int direction) -> Tensor");
+  library.impl("_rotate", c10::DispatchKey::CPU, rotateCpu);
+  library.impl("_rotate", c10::DispatchKey::CompositeExplicitAutograd, composedRotation);
 }
 
 }  // namespace

@@ -84,10 +84,29 @@ void expBlockCpu(const at::Tensor& logits, const at::Tensor& targets, int64_t fi
   expBlock<float>(logits, targets, first, statistics, sums);
 }
 
+/// Of ATen's ops, for devices without a kernel of their own.
+void composedExpBlock(const at::Tensor& logits, const at::Tensor& targets, int64_t first, const at::Tensor& statistics,
+                      at::TensorList sums) {
+  at::Tensor most = statistics[0], others = statistics[1], targetLogit = statistics[2];
+  const at::Tensor place = targets - first;
+  const at::Tensor here = (place >= 0).logical_and(place < logits.size(1));  // [R]
+  const at::Tensor column = place.clamp(0, logits.size(1) - 1).unsqueeze(1);
+  const at::Tensor biggest = at::maximum(most, logits.amax({1})), factor = (most - biggest).exp();
+  const at::Tensor own = logits.gather(1, column).squeeze(1);
+  targetLogit.copy_(at::where(here, own, targetLogit));
+  at::Tensor exps = logits;
+  exps.sub_(biggest.unsqueeze(1)).exp_();
+  exps.scatter_(1, column, at::where(here, at::zeros_like(own), exps.gather(1, column).squeeze(1)).unsqueeze(1));
+  others.mul_(factor).add_(exps.sum(1));
+  most.copy_(biggest);
+  for (const at::Tensor& sum : sums) at::Tensor(sum).mul_(factor.unsqueeze(1));
+}
+
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   library.def(
       "_exp_block_(Tensor(a!) logits, Tensor targets, int first, Tensor(b!) statistics, Tensor(c!)[] sums) -> ()");
   library.impl("_exp_block_", c10::DispatchKey::CPU, expBlockCpu);
+  library.impl("_exp_block_", c10::DispatchKey::CompositeExplicitAutograd, composedExpBlock);
 }
 
 }  // namespace

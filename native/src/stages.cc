@@ -1,6 +1,7 @@
 #include "stages.h"
 
 #include <ATen/Parallel.h>
+#include <torch/library.h>
 
 #include "vectorised.h"
 
@@ -73,13 +74,11 @@ void inDtype(at::ScalarType dtype, const Body& body) {
   }
 }
 
-}  // namespace
-
-at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps, at::ScalarType dtype, at::Tensor& inverseRms) {
+std::tuple<at::Tensor, at::Tensor> normForward(const at::Tensor& x, const at::Tensor& weight, double eps, at::ScalarType dtype) {
   const at::ScalarType type = wide(x);
   const at::Tensor input = x.to(type).contiguous(), scale = weight.to(type).contiguous();
   const int64_t rows = x.size(0), width = x.size(1);
-  inverseRms = at::empty({rows}, input.options());
+  at::Tensor inverseRms = at::empty({rows}, input.options());
   at::Tensor y = at::empty(x.sizes(), input.options());
   inDtype(type, [&](auto zero) {
     using T = decltype(zero);
@@ -88,11 +87,11 @@ at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps, at
                y.mutable_data_ptr<T>() + begin * width, inverseRms.mutable_data_ptr<T>() + begin, end - begin, width);
     });
   });
-  return y.to(dtype);
+  return {y.to(dtype), inverseRms};
 }
 
-at::Tensor rmsNormBackward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& inverseRms,
-                           at::Tensor* dWeight) {
+std::tuple<at::Tensor, at::Tensor> normBackward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
+                                                const at::Tensor& inverseRms, bool weightTrains) {
   const at::ScalarType type = wide(x);
   const at::Tensor input = x.to(type).contiguous(), scale = weight.to(type).contiguous(), d = dy.to(type).contiguous();
   const int64_t rows = x.size(0), width = x.size(1);
@@ -105,11 +104,12 @@ at::Tensor rmsNormBackward(const at::Tensor& dy, const at::Tensor& x, const at::
                        dx.mutable_data_ptr<T>() + begin * width, end - begin, width);
     });
   });
-  if (dWeight) *dWeight = at::sum(d * input * inverseRms.unsqueeze(1), {0}).to(weight.scalar_type());
-  return dx.to(x.scalar_type());
+  at::Tensor dWeight;
+  if (weightTrains) dWeight = at::sum(d * input * inverseRms.unsqueeze(1), {0}).to(weight.scalar_type());
+  return {dx.to(x.scalar_type()), dWeight};
 }
 
-at::Tensor gate(const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor gateForward(const at::Tensor& gate, const at::Tensor& up) {
   const at::ScalarType type = wide(gate);
   const at::Tensor g = gate.to(type).contiguous(), u = up.to(type).contiguous();
   at::Tensor y = at::empty(g.sizes(), g.options());
@@ -122,7 +122,7 @@ at::Tensor gate(const at::Tensor& gate, const at::Tensor& up) {
   return y.to(gate.scalar_type());
 }
 
-std::tuple<at::Tensor, at::Tensor> gateBackward(const at::Tensor& dy, const at::Tensor& gate, const at::Tensor& up) {
+std::tuple<at::Tensor, at::Tensor> gatesBackward(const at::Tensor& dy, const at::Tensor& gate, const at::Tensor& up) {
   const at::ScalarType type = wide(gate);
   const at::Tensor g = gate.to(type).contiguous(), u = up.to(type).contiguous(), d = dy.to(type).contiguous();
   at::Tensor dGate = at::empty(g.sizes(), g.options()), dUp = at::empty(g.sizes(), g.options());
@@ -134,6 +134,80 @@ std::tuple<at::Tensor, at::Tensor> gateBackward(const at::Tensor& dy, const at::
     });
   });
   return {dGate.to(gate.scalar_type()), dUp.to(up.scalar_type())};
+}
+
+// The same of ATen's ops, for devices without kernels of their own.
+
+std::tuple<at::Tensor, at::Tensor> composedNorm(const at::Tensor& x, const at::Tensor& weight, double eps, at::ScalarType dtype) {
+  const at::Tensor y = x.to(wide(x));
+  const at::Tensor inverseRms = at::rsqrt(at::mean(at::square(y), {-1}) + eps);
+  return {(weight.to(wide(x)) * (y * inverseRms.unsqueeze(1))).to(dtype), inverseRms};
+}
+
+std::tuple<at::Tensor, at::Tensor> composedNormBackward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
+                                                        const at::Tensor& inverseRms, bool weightTrains) {
+  const at::Tensor inverse = inverseRms.unsqueeze(1), d = dy.to(wide(x)), normed = x.to(wide(x)) * inverse;
+  const at::Tensor scaled = d * weight.to(wide(x));
+  const at::Tensor dx = (scaled - normed * at::mean(scaled * normed, {-1}, true)) * inverse;
+  return {dx.to(x.scalar_type()), weightTrains ? at::sum(d * normed, {0}).to(weight.scalar_type()) : at::Tensor()};
+}
+
+at::Tensor composedGate(const at::Tensor& gate, const at::Tensor& up) { return at::silu(gate) * up; }
+
+std::tuple<at::Tensor, at::Tensor> composedGateBackward(const at::Tensor& dy, const at::Tensor& gate, const at::Tensor& up) {
+  return {at::silu_backward(dy * up, gate), dy * at::silu(gate)};
+}
+
+TORCH_LIBRARY_FRAGMENT(slimtune, library) {
+  library.def("_rms_norm_forward(Tensor x, Tensor weight, float eps, ScalarType dtype) -> (Tensor, Tensor)");
+  library.def(
+      "_rms_norm_backward(Tensor dy, Tensor x, Tensor weight, Tensor inverse_rms, bool weight_trains) -> (Tensor, Tensor)");
+  library.def("_gate_forward(Tensor gate, Tensor up) -> Tensor");
+  library.def("_gate_backward(Tensor dy, Tensor gate, Tensor up) -> (Tensor, Tensor)");
+}
+TORCH_LIBRARY_IMPL(slimtune, CPU, library) {
+  library.impl("_rms_norm_forward", normForward);
+  library.impl("_rms_norm_backward", normBackward);
+  library.impl("_gate_forward", gateForward);
+  library.impl("_gate_backward", gatesBackward);
+}
+TORCH_LIBRARY_IMPL(slimtune, CompositeExplicitAutograd, library) {
+  library.impl("_rms_norm_forward", composedNorm);
+  library.impl("_rms_norm_backward", composedNormBackward);
+  library.impl("_gate_forward", composedGate);
+  library.impl("_gate_backward", composedGateBackward);
+}
+
+template <typename Signature>
+auto opNamed(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+}  // namespace
+
+at::Tensor rmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps, at::ScalarType dtype, at::Tensor& inverseRms) {
+  static const auto op = opNamed<decltype(normForward)>("slimtune::_rms_norm_forward");
+  at::Tensor y;
+  std::tie(y, inverseRms) = op.call(x, weight, eps, dtype);
+  return y;
+}
+
+at::Tensor rmsNormBackward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& inverseRms,
+                           at::Tensor* dWeight) {
+  static const auto op = opNamed<decltype(normBackward)>("slimtune::_rms_norm_backward");
+  const auto [dx, weightGradient] = op.call(dy, x, weight, inverseRms, dWeight != nullptr);
+  if (dWeight) *dWeight = weightGradient;
+  return dx;
+}
+
+at::Tensor gate(const at::Tensor& gate, const at::Tensor& up) {
+  static const auto op = opNamed<decltype(gateForward)>("slimtune::_gate_forward");
+  return op.call(gate, up);
+}
+
+std::tuple<at::Tensor, at::Tensor> gateBackward(const at::Tensor& dy, const at::Tensor& gate, const at::Tensor& up) {
+  static const auto op = opNamed<decltype(gatesBackward)>("slimtune::_gate_backward");
+  return op.call(dy, gate, up);
 }
 
 }  // namespace slimtune
