@@ -1,4 +1,5 @@
 // Backward passes and gradients.
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "bindings.h"
