@@ -6,6 +6,8 @@ import { resolveModel } from "../hub/index.js";
 import type { CausalLM } from "../models/causalLM.js";
 import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
+import { precisionFor } from "../models/precision.js";
+import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { manualSeed } from "../torch/index.js";
 import { chooseTokens, type SamplingOptions } from "./choose.js";
@@ -14,6 +16,8 @@ import { Session } from "./session.js";
 export interface GeneratorSource {
   model: string;
   adapter?: string;
+  /** The model's weights in 4 or 8 bits; the compute dtype decides the arithmetic. */
+  quantization?: QuantizationConfigInput;
 }
 
 export interface GenerationOptions extends SamplingOptions {
@@ -102,10 +106,16 @@ export class TextGenerator {
 }
 
 /** Loads a model, and an adapter on it, for generation. @throws UserError naming what is wrong with either */
-export async function loadGenerator({ model: name, adapter }: GeneratorSource): Promise<TextGenerator> {
+export async function loadGenerator({
+  model: name,
+  adapter,
+  quantization: config,
+}: GeneratorSource): Promise<TextGenerator> {
+  const bf16 = config?.bnb_4bit_compute_dtype === "bfloat16";
+  const quantization = quantizationFor(config, { frozen: true, bf16, fp16: false });
   const folder = await resolveModel(name);
   const tokenizer = await Tokenizer.load(folder);
-  const model = await loadCausalLM(folder);
+  const model = await loadCausalLM(folder, { precision: precisionFor(bf16), quantization });
   try {
     if (adapter !== undefined) await loadAdapter(model, await resolveModel(adapter));
     return await generatorFor(model, folder, tokenizer);
