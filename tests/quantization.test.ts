@@ -116,7 +116,7 @@ it.runIf(process.platform === "linux")(
     const { peak, end } = JSON.parse(execFileSync(process.execPath, script, { encoding: "utf8" }));
     expect(bytes).toBeGreaterThan(75e6);
     expect(end).toBeGreaterThan(0.25 * bytes); // the codes are there
-  expect(peak).toBeLessThan(0.4 * bytes);
+    expect(peak).toBeLessThan(0.4 * bytes);
   },
 );
 

@@ -18,22 +18,16 @@ export interface LoraWeights {
   dropout: number;
 }
 
-export class Linear {
+export class Linear<Weight extends Tensor | QuantizedWeight = Tensor | QuantizedWeight> {
   readonly name: string;
   readonly inFeatures: number;
   readonly outFeatures: number;
-  readonly weight: Tensor | QuantizedWeight; // [out, in]
+  readonly weight: Weight; // [out, in]
   readonly bias: Tensor | undefined; // [out]
   readonly precision: Precision;
   lora: LoraWeights | undefined;
 
-  constructor(
-    name: string,
-    size: [number, number],
-    weight: Tensor | QuantizedWeight,
-    bias: Tensor | undefined,
-    precision: Precision,
-  ) {
+  constructor(name: string, size: [number, number], weight: Weight, bias: Tensor | undefined, precision: Precision) {
     this.name = name;
     [this.outFeatures, this.inFeatures] = size;
     this.weight = weight;

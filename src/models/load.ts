@@ -136,7 +136,7 @@ function buildDecoder(
   const { hiddenSize: hidden, intermediateSize: inner, vocabSize, headDim } = config;
   const linears = new Map<string, Linear>();
   const linear = (path: string, out: number, input: number, hasBias: boolean): Linear => {
-    const weight = weights[path === "lm_head" ? "dense" : "linear"](`${path}.weight`, [out, input]);
+    const weight = weights.linear(`${path}.weight`, [out, input]);
     const bias = hasBias ? weights.dense(`${path}.bias`, [out]) : undefined;
     const layer = new Linear(path, [out, input], weight, bias, precision);
     linears.set(path, layer);
@@ -161,9 +161,8 @@ function buildDecoder(
     });
   }
   const finalNorm = weights.dense("model.norm.weight", [hidden]);
-  const head = config.tied
-    ? new Linear("lm_head", [vocabSize, hidden], embedding, undefined, precision)
-    : linear("lm_head", vocabSize, hidden, false);
+  const headWeight = config.tied ? embedding : weights.dense("lm_head.weight", [vocabSize, hidden]);
+  const head = new Linear("lm_head", [vocabSize, hidden], headWeight, undefined, precision);
   linears.set("lm_head", head);
   return { decoder: new Decoder(config, precision, { embedding, layers, finalNorm, head }), linears };
 }
