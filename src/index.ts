@@ -9,6 +9,7 @@ export {
   type Prompt,
   TextGenerator,
 } from "./generate/index.js";
+export type { QuantizationConfigInput as QuantizationConfig } from "./models/quantization.js";
 export type { LoraConfigInput as LoraConfig } from "./peft/config.js";
 export { TrainingArguments, type TrainingArgumentsInput } from "./train/arguments/index.js";
 export type { LogEntry, TrainerCallback, TrainerControl, TrainerState } from "./train/callbacks.js";

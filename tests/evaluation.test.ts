@@ -170,8 +170,8 @@ describe("evaluate", () => {
 
   it("names the example whose loss is no number", () =>
     withModel(async (model) => {
-      const { weight } = model.decoder.head;
-      scope(() => ops.copy_(ops.narrow(weight, 0, 50, 1), ops.float32([Number.NaN], [1, 1])));
+      const { tensor } = model.parameters.get("lm_head.weight")!;
+      scope(() => ops.copy_(ops.narrow(tensor, 0, 50, 1), ops.float32([Number.NaN], [1, 1])));
       const failing = evaluate({ model, examples: rowsOf(4, 5), ...plain });
       await expect(failing).rejects.toThrow(/eval_loss: .* on example 0 of eval_dataset is NaN/);
     }));

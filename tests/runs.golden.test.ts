@@ -25,6 +25,10 @@ const runs = [
   "logging-steps-4",
   "sequential",
   "lora-patterns",
+  "qlora-nf4",
+  "qlora-nf4-double",
+  "qlora-fp4-bf16-weights",
+  "lora-int8",
 ];
 
 const folders: string[] = [];

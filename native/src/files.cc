@@ -37,6 +37,14 @@ struct MappedFile {
     if (data && data != MAP_FAILED) munmap(data, size);
   }
   MappedFile(const MappedFile&) = delete;
+
+  /// Gives the memory of bytes back that nobody uses: they are read from the file again when they are touched.
+  void release(uint8_t* begin, size_t bytes) {
+    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + page - 1) / page * page;
+    const uintptr_t last = (reinterpret_cast<uintptr_t>(begin) + bytes) / page * page;
+    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  }
   void* data = nullptr;
   size_t size = 0;
 };
@@ -102,7 +110,7 @@ Napi::Value fileTensor(const Napi::CallbackInfo& info) {
       std::memcpy(copy.mutable_data_ptr(), data, bytes);
       engine.put(slot, copy);
     } else {
-      engine.put(slot, at::from_blob(data, shape, [file](void*) {}, options));
+      engine.put(slot, at::from_blob(data, shape, [file, data, bytes](void*) { file->release(data, bytes); }, options));
     }
   });
   return Napi::Number::New(info.Env(), handle);

@@ -1,10 +1,13 @@
 import { text } from "node:stream/consumers";
 import { Command, InvalidArgumentError } from "commander";
+import { parse } from "yaml";
 import { UserError } from "../errors.js";
+import type { QuantizationConfigInput } from "../models/quantization.js";
 
 interface GenerateOptions {
   model: string;
   adapter?: string;
+  quantization?: QuantizationConfigInput;
   prompt?: string;
   system?: string;
   raw?: true;
@@ -23,6 +26,11 @@ export function generateCommand(): Command {
     .description("answer a prompt with a model, or with a model and an adapter")
     .requiredOption("--model <folder>", "model folder in Hugging Face format, or a hub id")
     .option("--adapter <folder>", "PEFT adapter to put on the model")
+    .option(
+      "--quantization <options>",
+      "the model's weights in 4 or 8 bits, as in a config file: '{load_in_4bit: true, bnb_4bit_quant_type: nf4}'",
+      options,
+    )
     .option("--prompt <text>", "what to answer (default: what is piped in)")
     .option("--system <text>", "system message of the conversation")
     .option("--raw", "go on from the prompt as it is, without the chat template")
@@ -41,7 +49,15 @@ export function generateCommand(): Command {
 }
 
 /** Streams the answer to stdout. @throws UserError when there is no prompt, or for a model that cannot be used. */
-async function runGenerate({ model, adapter, prompt, system, raw, ...sampling }: GenerateOptions): Promise<void> {
+async function runGenerate({
+  model,
+  adapter,
+  quantization,
+  prompt,
+  system,
+  raw,
+  ...sampling
+}: GenerateOptions): Promise<void> {
   if (system !== undefined && raw) {
     throw new UserError("--system needs the chat template, which --raw leaves out; give one of them");
   }
@@ -54,6 +70,7 @@ async function runGenerate({ model, adapter, prompt, system, raw, ...sampling }:
   const source = {
     model: local("--model", model),
     ...(adapter === undefined ? {} : { adapter: local("--adapter", adapter) }),
+    ...(quantization === undefined ? {} : { quantization }),
   };
   const question = prompt ?? (await pipedPrompt());
   const input =
@@ -76,6 +93,19 @@ async function pipedPrompt(): Promise<string> {
   const piped = (await text(process.stdin)).replace(/\r?\n$/, "");
   if (piped === "") throw new UserError('the prompt that was piped in is empty; give --prompt "..." or pipe one in');
   return piped;
+}
+
+function options(given: string): QuantizationConfigInput {
+  let value: unknown;
+  try {
+    value = parse(given);
+  } catch {
+    value = given;
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new InvalidArgumentError("It must be names and values in braces: '{load_in_4bit: true}'.");
+  }
+  return value; // checked with the schema when the model is loaded
 }
 
 function numberIn(range: { whole?: boolean; min?: number; above?: number; max?: number }) {

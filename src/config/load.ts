@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { z } from "zod";
 import { UserError } from "../errors.js";
+import { quantizationSchema } from "../models/quantization.js";
 import { loraSchema } from "../peft/config.js";
 import { didYouMean } from "../support/nearest.js";
 import { checkArguments, fieldOf, OLD_NAMES, TrainingArguments } from "../train/arguments/index.js";
@@ -11,7 +12,7 @@ import { type Resolved, resolveDataset, resolveModel } from "./paths.js";
 import { configKeys, configSchema } from "./schema.js";
 import { parseYaml } from "./yaml.js";
 
-type Checked = Omit<z.output<typeof configSchema>, "training_args" | "quantization">;
+type Checked = Omit<z.output<typeof configSchema>, "training_args">;
 
 /** A checked config: local paths are absolute, hub ids as they were written. */
 export interface RunConfig extends Checked {
@@ -54,8 +55,7 @@ export async function loadConfig(file: string, overrides: readonly Override[] = 
   if (checked.success) problems.push(...resolvePaths(checked.data, folderOf));
   if (problems.length > 0 || !checked.success) throw new UserError(problems.map(locate).join("\n"));
 
-  const { quantization: _, ...config } = checked.data;
-  return { ...config, training_args: new TrainingArguments(training_args ?? {}) };
+  return { ...checked.data, training_args: new TrainingArguments(training_args ?? {}) };
 }
 
 async function read(file: string): Promise<string> {
@@ -91,7 +91,7 @@ const issueProblems =
     if (issue.code === "unrecognized_keys" && path.length === 0) {
       return issue.keys.map((key) => ({ path: [key], message: unknownKey(key) }));
     }
-    const known = path[0] === "lora" ? loraKeys : path[0] === "health" ? healthKeys : undefined;
+    const known = keysOf[String(path[0])];
     if (issue.code === "unrecognized_keys" && known) {
       return issue.keys.map((key) => ({ path: [...path, key], message: `unknown key${didYouMean(key, known)}` }));
     }
@@ -109,8 +109,11 @@ const issueProblems =
     return [{ path, message: `${expected}, got ${JSON.stringify(value) ?? "nothing"}` }];
   };
 
-const loraKeys = Object.keys(loraSchema.shape);
-const healthKeys = Object.keys(healthSchema.shape);
+const keysOf: Record<string, string[]> = {
+  lora: Object.keys(loraSchema.shape),
+  health: Object.keys(healthSchema.shape),
+  quantization: Object.keys(quantizationSchema.shape),
+};
 
 /** What an option of `lora` takes, where zod only says that the value is not it. */
 function loraHelp(path: readonly PropertyKey[]): string {

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { datasetSchema } from "../data/config.js";
+import { quantizationSchema } from "../models/quantization.js";
 import { loraSchema } from "../peft/config.js";
 import { trainingArgumentsSchema } from "../train/arguments/index.js";
 import { earlyStoppingSchema } from "../train/earlyStopping.js";
@@ -27,13 +28,7 @@ export const configSchema = z.strictObject({
     .optional()
     .describe("What to do about numbers and data that would spoil the run; docs/monitoring.md explains it."),
   lora: loraSchema.optional().describe("Train a LoRA adapter. Absent: all weights are trained."),
-  quantization: z
-    .unknown()
-    .refine((value) => value === undefined, {
-      error: "is not built yet; remove it and use bf16 to halve the memory of the weights",
-    })
-    .optional()
-    .describe("Quantised base weights. Not built yet."),
+  quantization: quantizationSchema.optional(),
   early_stopping: earlyStoppingSchema
     .optional()
     .describe("End the run when evaluations stop getting better: {patience, threshold}. {} for the defaults."),

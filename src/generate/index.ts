@@ -6,6 +6,8 @@ import { resolveModel } from "../hub/index.js";
 import type { CausalLM } from "../models/causalLM.js";
 import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
+import { precisionFor } from "../models/precision.js";
+import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { chooseDevice, manualSeed } from "../torch/index.js";
 import { chooseTokens, type SamplingOptions } from "./choose.js";
@@ -16,6 +18,8 @@ export interface GeneratorSource {
   adapter?: string;
   /** Compute on the CPU even where there is a GPU. */
   use_cpu?: boolean;
+  /** The model's weights in 4 or 8 bits; the compute dtype decides the arithmetic. */
+  quantization?: QuantizationConfigInput;
 }
 
 export interface GenerationOptions extends SamplingOptions {
@@ -108,10 +112,14 @@ export async function loadGenerator({
   model: name,
   adapter,
   use_cpu = false,
+  quantization: config,
 }: GeneratorSource): Promise<TextGenerator> {
+  const bf16 = config?.bnb_4bit_compute_dtype === "bfloat16";
+  const quantization = quantizationFor(config, { frozen: true, bf16, fp16: false });
   const folder = await resolveModel(name);
   const tokenizer = await Tokenizer.load(folder);
-  const model = await loadCausalLM(folder, { device: chooseDevice(use_cpu) });
+  const device = chooseDevice(use_cpu);
+  const model = await loadCausalLM(folder, { precision: precisionFor(bf16, device), device, quantization });
   try {
     if (adapter !== undefined) await loadAdapter(model, await resolveModel(adapter));
     return await generatorFor(model, folder, tokenizer);

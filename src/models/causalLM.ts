@@ -6,6 +6,7 @@ import type { Decoder } from "./decoder.js";
 import type { Linear } from "./linear.js";
 import { PackedAttention } from "./packedAttention.js";
 import { PaddedRandom } from "./paddedRandom.js";
+import { QuantizedWeight } from "./quantizedWeight.js";
 import { joinScores, type ScoreOptions, scoreTokens, type TokenScores } from "./scores.js";
 
 /** Elements of one block of logits: 64 MiB in float32. */
@@ -30,7 +31,7 @@ const CROSS_ENTROPY: Objective = { labelSmoothing: 0, neftuneAlpha: null };
 export class CausalLM {
   readonly config: ModelConfig;
   readonly decoder: Decoder;
-  /** Every weight by its name in the file, in the file format's module order; tied ones once. */
+  /** Every weight that is not quantized by its name in the file, in the file format's module order; tied ones once. */
   readonly parameters: Map<string, Parameter>;
   /** Every linear layer by module path ("model.layers.0.self_attn.q_proj"), in module order, the head last. */
   readonly linears: Map<string, Linear>;
@@ -40,6 +41,15 @@ export class CausalLM {
     this.decoder = decoder;
     this.parameters = parameters;
     this.linears = linears;
+  }
+
+  /** How many numbers the weights hold, without adapters. */
+  get size(): number {
+    const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
+    const dense = [...this.parameters.values()].reduce((sum, { shape }) => sum + count(shape), 0);
+    return [...this.linears.values()]
+      .filter(({ weight }) => weight instanceof QuantizedWeight)
+      .reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, dense);
   }
 
   /** Logits of every token, [N, V], float32. */
@@ -120,7 +130,8 @@ export class CausalLM {
 
   dispose(): void {
     for (const { tensor } of this.parameters.values()) tensor.dispose();
-    for (const { lora } of this.linears.values()) {
+    for (const { lora, weight } of this.linears.values()) {
+      if (weight instanceof QuantizedWeight) weight.dispose();
       lora?.a.dispose();
       lora?.b.dispose();
     }

@@ -43,13 +43,13 @@ export class Decoder {
   readonly embedding: Tensor; // [V, H]
   readonly layers: DecoderLayer[];
   readonly finalNorm: Tensor; // [H]
-  readonly head: Linear; // [V, H]; its weight is the embedding where they are tied
+  readonly head: Linear<Tensor>; // [V, H]; its weight is the embedding where they are tied
 
   constructor(
     config: ModelConfig,
     precision: Precision,
     device: Device,
-    parts: { embedding: Tensor; layers: DecoderLayer[]; finalNorm: Tensor; head: Linear },
+    parts: { embedding: Tensor; layers: DecoderLayer[]; finalNorm: Tensor; head: Linear<Tensor> },
   ) {
     this.config = config;
     this.precision = precision;

@@ -1,6 +1,7 @@
 /** Linear layers, frozen or trained, with a LoRA adapter on them or none. */
 import { fused, type Tensor } from "../torch/index.js";
 import type { Precision } from "./precision.js";
+import { QuantizedWeight } from "./quantizedWeight.js";
 
 /** Draws dropout masks for the tokens of the batch at hand. */
 export interface DropoutSource {
@@ -17,16 +18,16 @@ export interface LoraWeights {
   dropout: number;
 }
 
-export class Linear {
+export class Linear<Weight extends Tensor | QuantizedWeight = Tensor | QuantizedWeight> {
   readonly name: string;
   readonly inFeatures: number;
   readonly outFeatures: number;
-  readonly weight: Tensor; // [out, in]
+  readonly weight: Weight; // [out, in]
   readonly bias: Tensor | undefined; // [out]
   readonly precision: Precision;
   lora: LoraWeights | undefined;
 
-  constructor(name: string, size: [number, number], weight: Tensor, bias: Tensor | undefined, precision: Precision) {
+  constructor(name: string, size: [number, number], weight: Weight, bias: Tensor | undefined, precision: Precision) {
     this.name = name;
     [this.outFeatures, this.inFeatures] = size;
     this.weight = weight;
@@ -57,7 +58,8 @@ function run(layers: readonly Linear[], input: LinearInput, dropout?: DropoutSou
     dropout && lora && lora.dropout > 0 ? dropout.mask(lora.dropout, inFeatures) : undefined,
   );
   const group: fused.LinearGroup = {
-    weights: layers.map(({ weight }) => weight),
+    weights: layers.map(({ weight }) => (weight instanceof QuantizedWeight ? weight.codes : weight)),
+    scales: layers.map(({ weight }) => (weight instanceof QuantizedWeight ? weight.scales : [])),
     biases: layers.map(({ bias }) => bias),
     a: layers.map(({ lora }) => lora?.a),
     b: layers.map(({ lora }) => lora?.b),

@@ -1,11 +1,13 @@
 /** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
 import { UserError } from "../errors.js";
-import { type Device, type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { type Device, type DType, flush, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
 import { CausalLM, type Parameter } from "./causalLM.js";
 import { type ModelConfig, readModelConfig } from "./config.js";
 import { Decoder, type DecoderLayer } from "./decoder.js";
 import { Linear } from "./linear.js";
 import { float32Precision, type Precision } from "./precision.js";
+import type { Quantization } from "./quantization.js";
+import { QuantizedWeight } from "./quantizedWeight.js";
 import type { SafetensorsDtype } from "./safetensors.js";
 import { resolveWeights, type WeightIndex } from "./weights.js";
 
@@ -69,6 +71,15 @@ export interface LoadOptions {
   device?: Device;
   /** All weights are to be trained: each is a float32 copy of its own. Otherwise all are frozen. */
   trained?: boolean;
+  /** How the linear layers but the head store their weights; they are frozen then. */
+  quantization?: Quantization;
+}
+
+/** Where a model's weights come from. */
+interface WeightSource {
+  dense(name: string, shape: number[]): Tensor;
+  /** Of a linear layer other than the head: [out, in]. */
+  linear(name: string, shape: number[]): Tensor | QuantizedWeight;
 }
 
 /**
@@ -76,12 +87,13 @@ export interface LoadOptions {
  * @throws UserError naming the file and what is wrong in it
  */
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
-  const { precision = float32Precision, device = "cpu", trained = false } = options;
+  const { precision = float32Precision, device = "cpu", trained = false, quantization } = options;
   const config = await readModelConfig(folder);
   const files = new WeightFiles(await resolveWeights(folder));
   const parameters = new Map<string, Parameter>();
+  const quantized: QuantizedWeight[] = [];
   try {
-    const weight = (name: string, shape: number[]): Tensor => {
+    const dense = (name: string, shape: number[]): Tensor => {
       const tensor = scope(() => {
         const { tensor: stored, dtype } = files.tensor(name, shape);
         const target = trained ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
@@ -91,13 +103,30 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       parameters.set(name, { name, tensor: keep(tensor), shape });
       return tensor;
     };
-    const decoder = buildDecoder(config, precision, device, weight);
+    // One weight after the other: the pages of the file that it was read from are given back before the next is read.
+    const linear = (name: string, shape: number[]): Tensor | QuantizedWeight => {
+      if (!quantization) return dense(name, shape);
+      const weight = scope(() => new QuantizedWeight(files.tensor(name, shape).tensor, quantization, device));
+      quantized.push(weight);
+      return weight;
+    };
+    const decoder = buildDecoder(config, precision, device, { dense, linear });
+    if (quantization) await quantizationDone(folder);
     return new CausalLM(decoder.decoder, parameters, decoder.linears);
   } catch (error) {
     for (const { tensor } of parameters.values()) tensor.dispose();
+    for (const weight of quantized) weight.dispose();
     throw error;
   } finally {
     files.close();
+  }
+}
+
+async function quantizationDone(folder: string): Promise<void> {
+  try {
+    await flush();
+  } catch (error) {
+    throw new UserError(`quantization: ${folder}: ${(error as Error).message}`, { cause: error });
   }
 }
 
@@ -105,17 +134,18 @@ function buildDecoder(
   config: ModelConfig,
   precision: Precision,
   device: Device,
-  weight: (name: string, shape: number[]) => Tensor,
+  weights: WeightSource,
 ): { decoder: Decoder; linears: Map<string, Linear> } {
   const { hiddenSize: hidden, intermediateSize: inner, vocabSize, headDim } = config;
   const linears = new Map<string, Linear>();
   const linear = (path: string, out: number, input: number, hasBias: boolean): Linear => {
-    const bias = hasBias ? () => weight(`${path}.bias`, [out]) : () => undefined;
-    const layer = new Linear(path, [out, input], weight(`${path}.weight`, [out, input]), bias(), precision);
+    const weight = weights.linear(`${path}.weight`, [out, input]);
+    const bias = hasBias ? weights.dense(`${path}.bias`, [out]) : undefined;
+    const layer = new Linear(path, [out, input], weight, bias, precision);
     linears.set(path, layer);
     return layer;
   };
-  const embedding = weight("model.embed_tokens.weight", [vocabSize, hidden]);
+  const embedding = weights.dense("model.embed_tokens.weight", [vocabSize, hidden]);
   const layers: DecoderLayer[] = [];
   for (let i = 0; i < config.layers; i++) {
     const path = `model.layers.${i}`;
@@ -129,14 +159,13 @@ function buildDecoder(
       gate: linear(`${path}.mlp.gate_proj`, inner, hidden, mlpBias),
       up: linear(`${path}.mlp.up_proj`, inner, hidden, mlpBias),
       down: linear(`${path}.mlp.down_proj`, hidden, inner, mlpBias),
-      inputNorm: weight(`${path}.input_layernorm.weight`, [hidden]),
-      postNorm: weight(`${path}.post_attention_layernorm.weight`, [hidden]),
+      inputNorm: weights.dense(`${path}.input_layernorm.weight`, [hidden]),
+      postNorm: weights.dense(`${path}.post_attention_layernorm.weight`, [hidden]),
     });
   }
-  const finalNorm = weight("model.norm.weight", [hidden]);
-  const head = config.tied
-    ? new Linear("lm_head", [vocabSize, hidden], embedding, undefined, precision)
-    : linear("lm_head", vocabSize, hidden, false);
+  const finalNorm = weights.dense("model.norm.weight", [hidden]);
+  const headWeight = config.tied ? embedding : weights.dense("lm_head.weight", [vocabSize, hidden]);
+  const head = new Linear("lm_head", [vocabSize, hidden], headWeight, undefined, precision);
   linears.set("lm_head", head);
   return { decoder: new Decoder(config, precision, device, { embedding, layers, finalNorm, head }), linears };
 }

@@ -123,9 +123,9 @@ export function to(x: Tensor, dtype: DType): Tensor {
   return op("aten::to.dtype", x, dtype);
 }
 
-/** The tensor itself where it is there already in that dtype, else a copy. */
-export function toDevice(x: Tensor, device: Device, dtype: DType): Tensor {
-  return op("aten::to.device", x, device, dtype);
+/** The tensor itself where it is there already in that dtype (undefined: its own), else a copy. */
+export function toDevice(x: Tensor, device: Device, dtype?: DType): Tensor {
+  return op("aten::to.dtype_layout", x, dtype, undefined, device);
 }
 
 export function clone(x: Tensor): Tensor {

@@ -4,6 +4,7 @@ import { resolveModel } from "../hub/index.js";
 import { readModelConfig } from "../models/config.js";
 import { loadCausalLM } from "../models/load.js";
 import { precisionFor } from "../models/precision.js";
+import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { chooseDevice } from "../torch/index.js";
 import { TrainingArguments, type TrainingArgumentsInput } from "./arguments/index.js";
@@ -16,6 +17,8 @@ export interface EvaluationConfig {
   model: string;
   /** A PEFT adapter on it. */
   adapter?: string;
+  /** The model's weights in 4 or 8 bits. */
+  quantization?: QuantizationConfigInput;
   /** What to measure it on. */
   dataset: DatasetSpec;
   /** How examples are made and measured: max_length, completion_only_loss, per_device_eval_batch_size, bf16, ... */
@@ -35,13 +38,14 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const { training_args, computeMetrics, onBatch } = config;
   const log = config.log ?? ((line: string) => process.stderr.write(`${line}\n`));
   const args = training_args instanceof TrainingArguments ? training_args : new TrainingArguments(training_args);
+  const quantization = quantizationFor(config.quantization, { frozen: true, bf16: args.bf16, fp16: args.fp16 });
   const modelFolder = await resolveModel(config.model);
   const adapter = config.adapter === undefined ? undefined : await resolveModel(config.adapter);
   const { maxPositions, vocabSize } = await readModelConfig(modelFolder);
   const { examples, report } = await loadEvaluation(config.dataset, { modelFolder, maxPositions, vocabSize }, args);
   for (const line of describeReport(report)) log(line);
   const device = chooseDevice(args.use_cpu);
-  const model = await loadCausalLM(modelFolder, { precision: precisionFor(args.bf16, device), device });
+  const model = await loadCausalLM(modelFolder, { precision: precisionFor(args.bf16, device), device, quantization });
   try {
     if (adapter !== undefined) await loadAdapter(model, adapter);
     const evaluator = new Evaluator({ model, modelFolder, examples, args, computeMetrics });

@@ -4,6 +4,7 @@ import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Sequence } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
+import type { Quantization } from "../models/quantization.js";
 import { resolveWeights } from "../models/weights.js";
 import type { TrainedParameter } from "../optim/optimizer.js";
 
@@ -13,7 +14,7 @@ export interface RunIdentity {
   dataset: string;
   /** Of the names and shapes of what is trained, and of the adapters' scaling and dropout. */
   parameters: string;
-  /** Of the base model: its config, and under an adapter its weights by samples. */
+  /** Of the base model: its config, and under an adapter its weights by samples and how they are quantized. */
   base: string;
   /** Of the evaluation's examples; absent without evaluation. */
   evaluation?: string;
@@ -26,11 +27,12 @@ export async function runIdentity(run: {
   model: CausalLM;
   modelFolder: string;
   adapted: boolean;
+  quantization: Quantization | undefined;
 }): Promise<RunIdentity> {
   return {
     dataset: examplesSum(run.examples),
     parameters: parametersSum(run.parameters, run.model),
-    base: await baseSum(run.modelFolder, run.adapted),
+    base: await baseSum(run.modelFolder, run.adapted, run.quantization),
     ...(run.evaluation ? { evaluation: examplesSum(run.evaluation.examples) } : {}),
   };
 }
@@ -59,9 +61,10 @@ const SAMPLES = 256;
 const SAMPLE_BYTES = 4096;
 
 /** Weights that are trained come from the checkpoint; frozen ones are told apart by samples of their files. */
-async function baseSum(folder: string, adapted: boolean): Promise<string> {
+async function baseSum(folder: string, adapted: boolean, quantization: Quantization | undefined): Promise<string> {
   const hash = createHash("sha256").update(await readFile(join(folder, "config.json")));
   if (!adapted) return hash.digest("hex");
+  if (quantization) hash.update(JSON.stringify(quantization));
   for (const { path } of (await resolveWeights(folder)).headers) {
     const file = await open(path, "r");
     try {

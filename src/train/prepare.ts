@@ -11,6 +11,7 @@ import { type ModelConfig, readModelConfig } from "../models/config.js";
 import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
 import { type Precision, precisionFor } from "../models/precision.js";
+import { type Quantization, type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import type { TrainedParameter } from "../optim/optimizer.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
@@ -28,6 +29,8 @@ export interface RunSpec {
   adapter?: string;
   dataset: DatasetSpec;
   lora?: LoraConfigInput;
+  /** Frozen weights in 4 or 8 bits. */
+  quantization?: QuantizationConfigInput;
   /** What to do about numbers and data that would spoil the run. */
   health?: HealthConfigInput;
   /** What to measure the model on during the run. */
@@ -41,6 +44,7 @@ export interface PreparedRun {
   model: CausalLM;
   precision: Precision;
   device: Device;
+  quantization: Quantization | undefined;
   examples: Sequence[];
   report: ExampleReport;
   /** The examples to measure on; absent when nothing is evaluated. */
@@ -75,6 +79,8 @@ export async function prepareRun(
       "adapter: the config has `adapter` and `lora`. An existing adapter keeps its own settings; remove one of the two.",
     );
   }
+  const adapted = spec.lora !== undefined || spec.adapter !== undefined;
+  const quantization = quantizationFor(spec.quantization, { frozen: adapted, bf16: args.bf16, fp16: args.fp16 });
   const modelFolder = await resolveModel(spec.model);
   const config = await readModelConfig(modelFolder);
   const { maxPositions, vocabSize } = config;
@@ -92,10 +98,9 @@ export async function prepareRun(
       : undefined;
 
   setDeterministic(args.full_determinism);
-  const adapted = spec.lora !== undefined || spec.adapter !== undefined;
   const device = chooseDevice(args.use_cpu);
   const precision = precisionFor(args.bf16, device);
-  const model = await loadCausalLM(modelFolder, { precision, device, trained: !adapted });
+  const model = await loadCausalLM(modelFolder, { precision, device, trained: !adapted, quantization });
   manualSeed(args.seed);
   let lora: PreparedRun["lora"];
   try {
@@ -108,7 +113,6 @@ export async function prepareRun(
 
   const parameters = trainedParameters(model, lora);
   for (const { tensor } of parameters) setRequiresGrad(tensor, true);
-  const base = [...model.parameters.values()].reduce((sum, { shape }) => sum + count(shape), 0);
   const trained = parameters.reduce((sum, { shape }) => sum + count(shape), 0);
   for (const line of describeReport(report)) log(line);
   for (const line of evaluation ? describeReport(evaluation.report) : []) log(`eval_dataset: ${line}`);
@@ -118,6 +122,7 @@ export async function prepareRun(
     model,
     precision,
     device,
+    quantization,
     examples,
     report,
     evaluation,
@@ -130,8 +135,16 @@ export async function prepareRun(
     passTokens: drawsNothing(model, args) ? PASS_TOKENS : 0,
     lora,
     parameters,
-    totalParameters: lora ? base + trained : base,
-    identity: await runIdentity({ examples, evaluation, parameters, model, modelFolder, adapted: lora !== undefined }),
+    totalParameters: lora ? model.size + trained : model.size,
+    identity: await runIdentity({
+      examples,
+      evaluation,
+      parameters,
+      model,
+      modelFolder,
+      adapted: lora !== undefined,
+      quantization,
+    }),
   };
 }
 

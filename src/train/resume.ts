@@ -39,7 +39,9 @@ export async function resumeState(
     );
   }
   if (saved.identity.base !== run.identity.base) {
-    throw refuse(`it was made on another base model than ${run.modelName}. Use the model it was made with.`);
+    throw refuse(
+      `it was made on another base model than ${run.modelName}, or with another quantization. Use the model and the quantization it was made with.`,
+    );
   }
   if (saved.identity.dataset !== run.identity.dataset) {
     throw refuse(

@@ -1,5 +1,6 @@
 /** What a run is going to do, said before it does it. */
 import { describePrecision } from "../models/precision.js";
+import { describeQuantization } from "../models/quantization.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import type { PagingStats } from "../optim/stateMemory.js";
 import type { TrainingArguments } from "./arguments/index.js";
@@ -25,7 +26,7 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
   return [
     `Model       ${run.modelName}: ${number(run.totalParameters)} parameters, ${number(trained)} trained (${share} %${run.lora ? `, LoRA on ${run.lora.paths.length} layers` : ""})`,
     `Device      ${run.device}`,
-    `Precision   ${describePrecision(run.precision)}; trained weights float32`,
+    `Precision   ${describePrecision(run.precision)}; trained weights float32${run.quantization ? `; ${describeQuantization(run.quantization)}` : ""}`,
     `Data        ${examples}, ${number(run.report.tokens)} tokens (at most ${number(run.report.longest)} in one row), ${number(run.report.labels)} of them learned`,
     ...(run.evaluation
       ? [

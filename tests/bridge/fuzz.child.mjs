@@ -202,7 +202,7 @@ function valid(type) {
     case "Device":
       return plain(fc.constantFrom("cpu", "meta", "cuda", "cuda:0", "nonsense"));
     case "str":
-      return plain(fc.constantFrom("", "none", "mean", "sum", "reflect", "ij"));
+      return plain(fc.constantFrom("", "none", "mean", "sum", "reflect", "ij", "nf4"));
     default:
       return plain(fc.constant(undefined));
   }

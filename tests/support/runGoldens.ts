@@ -2,13 +2,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { type LoraConfig, Trainer, type TrainingArgumentsInput } from "../../src/index.js";
+import { type LoraConfig, type QuantizationConfig, Trainer, type TrainingArgumentsInput } from "../../src/index.js";
 import { fixturePath, readGoldenJson } from "./goldens.js";
 
 export interface RunGolden {
   model: string;
   data: string;
   lora: LoraConfig | null;
+  quantization?: QuantizationConfig;
   args: TrainingArgumentsInput;
   max_steps: number;
   log_history: Record<string, number>[];
@@ -22,6 +23,7 @@ export async function trainAs(golden: RunGolden, output_dir: string, more: Train
     model: fixturePath(golden.model),
     dataset: fixturePath(`data/${golden.data}`),
     lora: golden.lora ?? undefined,
+    quantization: golden.quantization,
     training_args: { logging_steps: 1, save_strategy: "no", use_cpu: true, ...golden.args, ...more, output_dir },
     log: () => {},
   }).train();

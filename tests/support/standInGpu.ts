@@ -8,7 +8,7 @@ import { type Handle, loadNative } from "../../src/torch/native.js";
 import type { Tensor } from "../../src/torch/tensor.js";
 
 const GPU = "cuda:0";
-const COPIES = ["aten::copy_", "aten::to.device"];
+const COPIES = ["aten::copy_", "aten::to.dtype_layout"];
 export const PEAK_MEMORY = 2 ** 31;
 
 /** Until `vi.restoreAllMocks()`. */

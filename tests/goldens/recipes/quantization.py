@@ -1,12 +1,26 @@
 """Quantized weights: bitsandbytes' codes, magnitudes and values, in 4 bits and in 8."""
 
+import contextlib
+import functools
+
 import bitsandbytes.functional as F
 import torch
 from safetensors.torch import save_file
 
 from .paths import GOLDENS
 
-SINGLE = torch._C.DispatchKeySet(torch._C.DispatchKey.CompositeExplicitAutograd)
+
+@contextlib.contextmanager
+def reference_kernels():
+    """8-bit codes by bitsandbytes' reference kernel, which takes the nearest value as its CUDA kernel does; its CPU
+    library looks values up in a table that is exact to about 3e-5 only."""
+    packet = torch.ops.bitsandbytes.quantize_blockwise
+    fast, reference = packet.default, torch._C.DispatchKeySet(torch._C.DispatchKey.CompositeExplicitAutograd)
+    packet.default = functools.partial(fast.redispatch, reference)
+    try:
+        yield
+    finally:
+        packet.default = fast
 
 
 def weights() -> dict[str, torch.Tensor]:
@@ -20,15 +34,6 @@ def weights() -> dict[str, torch.Tensor]:
     return {"wide": wide.bfloat16().float(), "ragged": ragged}
 
 
-def double_quantize(magnitudes: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """As quantize_4bit(compress_statistics=True) does it, by bitsandbytes' reference kernel, which takes the nearest
-    value as its CUDA kernel does; the CPU library looks it up in a table that is exact to about 3e-5 only."""
-    offset = magnitudes.mean()
-    values = F.create_dynamic_map()
-    codes, nested = torch.ops.bitsandbytes.quantize_blockwise.default.redispatch(SINGLE, magnitudes - offset, values, 256)
-    return codes, nested, values, offset.reshape(1)
-
-
 def make() -> None:
     golden = {}
     for name, weight in weights().items():
@@ -36,18 +41,18 @@ def make() -> None:
         golden[name] = weight.bfloat16() if name == "wide" else weight
         for kind in ("nf4", "fp4"):
             packed, state = F.quantize_4bit(weight, quant_type=kind)
-            codes, nested, values, offset = double_quantize(state.absmax)
+            with reference_kernels():
+                _, double = F.quantize_4bit(weight, quant_type=kind, compress_statistics=True)
             golden[f"{name}.{kind}.codes"] = packed.view(weight.shape[0], -1)
             golden[f"{name}.{kind}.values"] = state.code
             golden[f"{name}.magnitudes"] = state.absmax
-            golden[f"{name}.double.codes"] = codes
-            golden[f"{name}.double.magnitudes"] = nested
-            golden[f"{name}.double.values"] = values
-            golden[f"{name}.double.offset"] = offset
+            golden[f"{name}.double.codes"] = double.absmax
+            golden[f"{name}.double.magnitudes"] = double.state2.absmax
+            golden[f"{name}.double.values"] = double.state2.code
+            golden[f"{name}.double.offset"] = double.offset.reshape(1)
             if name == "ragged":
                 golden[f"{name}.{kind}.dequantized"] = F.dequantize_4bit(packed, state)
-                state.absmax = F.dequantize_blockwise(codes, absmax=nested, code=values, blocksize=256) + offset
-                golden[f"{name}.{kind}.double.dequantized"] = F.dequantize_4bit(packed, state)
+                golden[f"{name}.{kind}.double.dequantized"] = F.dequantize_4bit(packed, double)
         codes, rows, _ = F.int8_vectorwise_quant(weight.half())
         golden[f"{name}.int8.codes"] = codes
         golden[f"{name}.int8.magnitudes"] = rows

@@ -14,6 +14,7 @@ SNIPPET = dict(
     per_device_train_batch_size=2, gradient_accumulation_steps=8, num_train_epochs=3, learning_rate=2e-4,
     max_grad_norm=0.3, optim="adamw_torch", lr_scheduler_type="linear",
 )  # fmt: skip
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 HOT = {**SNIPPET, "learning_rate": 1e-2, "gradient_accumulation_steps": 4}
 FULL = dict(
     per_device_train_batch_size=4, gradient_accumulation_steps=2, num_train_epochs=3, learning_rate=1e-3,
@@ -21,8 +22,9 @@ FULL = dict(
 )  # fmt: skip
 
 
-def run(model="tiny-llama", data="prompt-completion", lora=None, dtype="float32", keep=False, **args) -> dict:
-    return {"model": model, "data": data, "lora": lora, "dtype": dtype, "keep": keep, "args": {"seed": 42, **args}}
+def run(model="tiny-llama", data="prompt-completion", lora=None, dtype="float32", keep=False, quantization=None, **args) -> dict:
+    quantized = {"quantization": quantization} if quantization else {}
+    return {"model": model, "data": data, "lora": lora, **quantized, "dtype": dtype, "keep": keep, "args": {"seed": 42, **args}}
 
 
 RUNS = {
@@ -55,6 +57,10 @@ RUNS = {
     "logging-steps-4": run(lora=LORA, logging_first_step=True, **{**HOT, "logging_steps": 4}),
     "sequential": run(lora=LORA, train_sampling_strategy="sequential", **{**HOT, "num_train_epochs": 1}),
     "group-by-length": run(lora=LORA, train_sampling_strategy="group_by_length", **{**HOT, "num_train_epochs": 2}),
+    "qlora-nf4": run(lora=LORA, quantization=NF4, **HOT),
+    "qlora-nf4-double": run(lora=LORA, quantization={**NF4, "bnb_4bit_use_double_quant": True}, **HOT),
+    "qlora-fp4-bf16-weights": run(model="tiny-llama-bf16", lora=LORA, quantization={"load_in_4bit": True}, **HOT),
+    "lora-int8": run(lora=LORA, quantization={"load_in_8bit": True}, **HOT),
     "lora-patterns": run(
         lora=dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], use_rslora=True,
                   rank_pattern={"down_proj": 2}, alpha_pattern={"q_proj": 32}),
@@ -127,7 +133,7 @@ def final_weights(model) -> dict[str, torch.Tensor]:
 
 
 def execute(name: str, spec: dict) -> dict:
-    model = load_model(spec["model"], spec["args"]["seed"], spec["lora"], getattr(torch, spec["dtype"]))
+    model = load_model(spec["model"], spec["args"]["seed"], spec["lora"], getattr(torch, spec["dtype"]), spec.get("quantization"))
     trainer = build(model, read_rows(spec["data"]), trainer_class=RecordingTrainer, **spec["args"])
     before = str(next_draw())
     fetched = train_recording_order(trainer)

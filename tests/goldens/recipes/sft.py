@@ -8,11 +8,12 @@ import warnings
 import datasets
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
 from transformers.utils import logging as hf_logging
 from trl import SFTConfig, SFTTrainer
 
 from .paths import DATA, FIXTURES
+from .quantization import reference_kernels
 from .rng import next_draw
 
 datasets.disable_progress_bars()
@@ -32,14 +33,18 @@ def read_rows(name: str) -> list[dict]:
     return [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def load_model(name: str, seed: int = 42, lora: dict | None = None, dtype=torch.float32):
+def load_model(name: str, seed: int = 42, lora: dict | None = None, dtype=torch.float32, quantization: dict | None = None):
     """set_seed, then the model, then LoRA: the order in which a TRL script draws random numbers."""
     set_seed(seed)
     before = next_draw()
-    model = AutoModelForCausalLM.from_pretrained(FIXTURES / name, dtype=dtype)
+    quantized = {"quantization_config": BitsAndBytesConfig(**quantization), "device_map": {"": "cpu"}} if quantization else {}
+    with reference_kernels():
+        model = AutoModelForCausalLM.from_pretrained(FIXTURES / name, dtype=dtype, **quantized)
     assert next_draw() == before, "loading weights drew random numbers"
     if lora is not None:
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
+    if quantization:  # SFTTrainer, which asks here, would round the adapter to bf16; transformers' own Trainer does not
+        model.is_loaded_in_4bit = model.is_loaded_in_8bit = False
     return model
 
 
