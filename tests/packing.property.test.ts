@@ -36,7 +36,7 @@ describe("packed rows", () => {
     const layout = { paddingFree, padToMultipleOf: null };
     const objective = { labelSmoothing: 0, neftuneAlpha: null };
     const trainable = { model, parameters, layout, objective, passTokens };
-    const { loss } = (await accumulate(trainable, window, async () => true))!;
+    const { loss } = (await accumulate(trainable, window, 1, async () => true))!;
     const values: Float32Array[] = [];
     for (const { tensor } of parameters) {
       const gradient = scope(() => gradOf(tensor));

@@ -27,6 +27,12 @@ export interface Objective {
 
 const CROSS_ENTROPY: Objective = { labelSmoothing: 0, neftuneAlpha: null };
 
+export interface LossOptions {
+  objective?: Objective;
+  /** What the gradients are multiplied by, so that small ones do not vanish in float16; the loss is not. */
+  lossScale?: number;
+}
+
 export class CausalLM {
   readonly config: ModelConfig;
   readonly decoder: Decoder;
@@ -52,14 +58,18 @@ export class CausalLM {
    * exist at labelled positions only, a block of the vocabulary at a time.
    * @param items labelled tokens of the whole optimizer step
    */
-  lossAndGradients(batch: Batch, items: number, objective = CROSS_ENTROPY): Tensor {
+  lossAndGradients(
+    batch: Batch,
+    items: number,
+    { objective = CROSS_ENTROPY, lossScale = 1 }: LossOptions = {},
+  ): Tensor {
     return scope(() => {
       const rows = ops.indexSelect(this.#hidden(batch, objective), 0, ops.int64(batch.targetRows)); // [L, H]
       const { inputs, weights } = this.#headProducts(this.decoder.headInput(rows));
       const targets = ops.int64(batch.targets);
-      const loss = fused.linearCrossEntropy(inputs, weights, targets, objective.labelSmoothing, 1 / items);
+      const loss = fused.linearCrossEntropy(inputs, weights, targets, objective.labelSmoothing, lossScale / items);
       backward(loss);
-      return ops.detach(loss);
+      return lossScale === 1 ? ops.detach(loss) : ops.mulScalar(ops.detach(loss), 1 / lossScale);
     });
   }
 

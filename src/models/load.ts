@@ -90,6 +90,7 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       return tensor;
     };
     const decoder = buildDecoder(config, precision, weight);
+    if (precision.frozen === "float16" && !trained) await checkRange(folder, [...parameters.values()]);
     return new CausalLM(decoder.decoder, parameters, decoder.linears);
   } catch (error) {
     for (const { tensor } of parameters.values()) tensor.dispose();
@@ -97,6 +98,20 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
   } finally {
     files.close();
   }
+}
+
+/** float16 ends at 65,504; a weight beyond it became infinite. */
+async function checkRange(folder: string, parameters: readonly Parameter[]): Promise<void> {
+  const largest = scope(() =>
+    ops.stack(ops.foreachLargest(parameters.map(({ tensor }) => tensor)).map((x) => ops.to(x, "float32"))),
+  );
+  const values = await largest.values();
+  largest.dispose();
+  const bad = parameters.find((_, i) => !Number.isFinite(Number(values[i])));
+  if (bad === undefined) return;
+  throw new UserError(
+    `model: ${folder}: weight '${bad.name}' has numbers that float16 cannot hold, whose largest is 65504. Use bf16 instead of fp16.`,
+  );
 }
 
 function buildDecoder(

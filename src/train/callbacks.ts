@@ -84,6 +84,8 @@ export interface CallbackContext {
   readonly loss?: number;
   /** Learning rate of the last finished update; NaN before the first. */
   readonly learningRate?: number;
+  /** With fp16: updates of the run that were left out because their gradients overflowed. */
+  readonly overflows?: number;
 }
 
 /** What comes with an event besides the context. */

@@ -3,7 +3,7 @@ import type { DatasetSpec } from "../data/config.js";
 import { resolveModel } from "../hub/index.js";
 import { readModelConfig } from "../models/config.js";
 import { loadCausalLM } from "../models/load.js";
-import { precisionFor } from "../models/precision.js";
+import { fullEvalDtype, lowPrecision, precisionFor } from "../models/precision.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { TrainingArguments, type TrainingArgumentsInput } from "./arguments/index.js";
 import { loadEvaluation } from "./evaluationData.js";
@@ -39,9 +39,10 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const { maxPositions, vocabSize } = await readModelConfig(modelFolder);
   const { examples, report } = await loadEvaluation(config.dataset, { modelFolder, maxPositions, vocabSize }, args);
   for (const line of describeReport(report)) log(line);
-  const model = await loadCausalLM(modelFolder, { precision: precisionFor(args.bf16), trained: false });
+  const dtype = fullEvalDtype(args);
+  const model = await loadCausalLM(modelFolder, { precision: dtype ? lowPrecision(dtype) : precisionFor(args) });
   try {
-    if (adapter !== undefined) await loadAdapter(model, adapter);
+    if (adapter !== undefined) await loadAdapter(model, adapter, dtype);
     const evaluator = new Evaluator({ model, modelFolder, examples, args, computeMetrics });
     return (await evaluator.evaluate(onBatch))!; // nobody can ask it to stop
   } finally {

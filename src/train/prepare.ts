@@ -92,7 +92,7 @@ export async function prepareRun(
 
   setDeterministic(args.full_determinism);
   const adapted = spec.lora !== undefined || spec.adapter !== undefined;
-  const precision = precisionFor(args.bf16);
+  const precision = precisionFor(args);
   const model = await loadCausalLM(modelFolder, { precision, trained: !adapted });
   manualSeed(args.seed);
   let lora: PreparedRun["lora"];

@@ -105,6 +105,7 @@ export class ProgressCallback implements TrainerCallback {
     const parts = [`${step}/${total}`, `epoch ${state.epoch.toFixed(2)}/${state.num_train_epochs}`];
     if (loss !== undefined) parts.push(`loss ${formatNumber(loss)}`);
     if (rate !== undefined) parts.push(`lr ${formatNumber(rate)}`);
+    if (context.overflows) parts.push(`${context.overflows} overflowed`);
     if (context.tokensPerSecond !== undefined) parts.push(`${Math.round(context.tokensPerSecond)} tokens/s`);
     if (this.evaluating) parts.push(this.evaluating);
     const done = step - this.firstStep;

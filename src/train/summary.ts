@@ -24,7 +24,7 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
   const { per_device_train_batch_size: size, gradient_accumulation_steps: accumulation } = args;
   return [
     `Model       ${run.modelName}: ${number(run.totalParameters)} parameters, ${number(trained)} trained (${share} %${run.lora ? `, LoRA on ${run.lora.paths.length} layers` : ""})`,
-    `Precision   ${describePrecision(run.precision)}; trained weights float32`,
+    `Precision   ${describePrecision(run.precision)}; trained weights float32${args.fp16 ? ", a dynamic loss scale" : ""}`,
     `Data        ${examples}, ${number(run.report.tokens)} tokens (at most ${number(run.report.longest)} in one row), ${number(run.report.labels)} of them learned`,
     ...(run.evaluation
       ? [

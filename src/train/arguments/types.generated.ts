@@ -66,11 +66,11 @@ export interface TrainingArgumentsFields {
   // Precision
   /** Train in bfloat16, with arithmetic as the device allows. Not together with fp16. Default: false. */
   bf16: boolean;
-  /** Train in float16 with loss scaling. Refused: not built yet; use bf16, which needs no loss scaling. Default: false. */
+  /** Train in float16 with a dynamic loss scale, with arithmetic as the device allows: bf16 is safer where both can be had. Not together with bf16. Default: false. */
   fp16: boolean;
-  /** Evaluate with bfloat16 weights. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: false. */
+  /** Round all weights to bfloat16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing. Default: false. */
   bf16_full_eval: boolean;
-  /** Evaluate with float16 weights. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: false. */
+  /** Round all weights to float16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing. Default: false. */
   fp16_full_eval: boolean;
   /** Allow TensorFloat-32 products on a GPU. null and false: full float32. Only: false. Default: null. */
   tf32: boolean | null;
