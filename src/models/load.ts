@@ -89,7 +89,7 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       parameters.set(name, { name, tensor: keep(tensor), shape });
       return tensor;
     };
-    const decoder = buildDecoder(config, precision, weight);
+    const decoder = buildDecoder(config, precision, trained, weight);
     if (precision.frozen === "float16" && !trained) await checkRange(folder, [...parameters.values()]);
     return new CausalLM(decoder.decoder, parameters, decoder.linears);
   } catch (error) {
@@ -117,6 +117,7 @@ async function checkRange(folder: string, parameters: readonly Parameter[]): Pro
 function buildDecoder(
   config: ModelConfig,
   precision: Precision,
+  trained: boolean,
   weight: (name: string, shape: number[]) => Tensor,
 ): { decoder: Decoder; linears: Map<string, Linear> } {
   const { hiddenSize: hidden, intermediateSize: inner, vocabSize, headDim } = config;
@@ -150,5 +151,5 @@ function buildDecoder(
     ? new Linear("lm_head", [vocabSize, hidden], embedding, undefined, precision)
     : linear("lm_head", vocabSize, hidden, false);
   linears.set("lm_head", head);
-  return { decoder: new Decoder(config, precision, { embedding, layers, finalNorm, head }), linears };
+  return { decoder: new Decoder(config, precision, { embedding, layers, finalNorm, head, trained }), linears };
 }

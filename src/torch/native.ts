@@ -67,6 +67,8 @@ export interface Native {
   manualSeed(seed: number, generator: number | null): void;
   getRngState(generator: number | null): Promise<Uint8Array>;
   setRngState(state: Uint8Array, generator: number | null): void;
+  saveRng(): Handle;
+  replayRng(state: Handle): void;
   mapFile(path: string): number;
   unmapFile(file: number): void;
   fileTensor(file: number, begin: number, dtype: DType, shape: number[]): Handle;

@@ -1,5 +1,6 @@
 /** PyTorch's random generators: the same seed gives the same numbers as in Python. */
 import { loadNative } from "./native.js";
+import { Tensor } from "./tensor.js";
 
 /** A generator of its own, beside the default one that dropout and the initialisers draw from. */
 export class RandomGenerator {
@@ -36,4 +37,14 @@ export function rngState(): Promise<Uint8Array> {
 
 export function setRngState(state: Uint8Array): void {
   loadNative().setRngState(state, null);
+}
+
+/** The default generator's state at this place among the ops, for `replayRng`: nothing is waited for. */
+export function saveRng(): Tensor {
+  return new Tensor(loadNative().saveRng());
+}
+
+/** From here on the default generator draws again what it drew after `saveRng`. */
+export function replayRng(state: Tensor): void {
+  loadNative().replayRng(state.handle);
 }

@@ -16,6 +16,7 @@ import { loadAdapter } from "../peft/adapterFile.js";
 import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
 import { addLora } from "../peft/lora.js";
 import { manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
+import { checkpointEvery } from "./arguments/checkpointing.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import { evaluates, loadEvaluation } from "./evaluationData.js";
 import { describeReport, type ExampleReport, type LoadedExamples, loadExamples } from "./examples.js";
@@ -47,6 +48,7 @@ export interface PreparedRun {
   layout: Layout;
   objective: Objective;
   passTokens: number;
+  checkpointEvery: number;
   /** Absent: all weights are trained. */
   lora?: { config: LoraConfig; paths: string[] };
   parameters: TrainedParameter[];
@@ -124,6 +126,7 @@ export async function prepareRun(
       padToMultipleOf: args.pad_to_multiple_of,
     },
     objective: { labelSmoothing: args.label_smoothing_factor, neftuneAlpha: args.neftune_noise_alpha },
+    checkpointEvery: checkpointEvery(args),
     passTokens: drawsNothing(model, args) ? PASS_TOKENS : 0,
     lora,
     parameters,

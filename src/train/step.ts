@@ -13,6 +13,8 @@ export interface Trainable {
   objective: Objective;
   /** Micro-batches are computed together up to this many tokens; 0: each by itself. */
   passTokens: number;
+  /** Layers that are computed again in the backward pass: one of so many; 0: none. */
+  checkpointEvery: number;
 }
 
 export interface StepResult {
@@ -45,7 +47,7 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
  * @returns undefined when `onBatch` did not want to go on: the gradients are dropped
  */
 export async function accumulate(
-  { model, parameters, layout, objective, passTokens }: Trainable,
+  { model, parameters, layout, objective, passTokens, checkpointEvery }: Trainable,
   window: readonly Sequence[][],
   lossScale: number,
   onBatch: (last: boolean) => Promise<boolean>,
@@ -59,7 +61,9 @@ export async function accumulate(
   try {
     for (const { parts, batch } of passes) {
       if (batch.targets.length > 0) {
-        losses.push(span("JavaScript", () => model.lossAndGradients(batch, items, { objective, lossScale })));
+        losses.push(
+          span("JavaScript", () => model.lossAndGradients(batch, items, { objective, lossScale, checkpointEvery })),
+        );
       }
       for (const _ of parts) {
         await turn();

@@ -14,9 +14,9 @@ export interface TrainingArgumentsFields {
   gradient_accumulation_steps: number;
   /** Try again with a smaller batch when memory runs out. Refused: not built yet; set per_device_train_batch_size to what fits and raise gradient_accumulation_steps in turn. Default: false. */
   auto_find_batch_size: boolean;
-  /** Compute activations again in the backward pass instead of keeping them: less memory, more time. Refused: not built yet; to save memory lower per_device_train_batch_size and raise gradient_accumulation_steps. Default: false. */
+  /** Keep only the input of each layer and compute the layer again in the backward pass: less memory, more time, the same gradients. Norms, activations and the probabilities of attention are never kept, with it or without. Default: false. */
   gradient_checkpointing: boolean;
-  /** Options of gradient_checkpointing. No effect: gradient_checkpointing is not built yet, so there is nothing that these options could change. Default: null. */
+  /** Options of gradient_checkpointing: every_n_layers (only one layer of so many is computed again), use_reentrant (taken, and means nothing here). Default: null. */
   gradient_checkpointing_kwargs: Record<string, unknown> | string | null;
   /** Keep activations in host memory between the forward and the backward pass. Refused: not built yet; to save memory lower per_device_train_batch_size and raise gradient_accumulation_steps. Default: false. */
   activation_offloading: boolean;
