@@ -318,6 +318,8 @@ const rawFunctions = {
   manualSeed: [plain(number), generator],
   getRngState: [generator],
   setRngState: [buffer, generator],
+  saveRng: [],
+  replayRng: [tensor],
   mapFile: [plain(fc.constantFrom(file, tmpdir(), "/nonexistent", "/dev/null", `${file}\0x`, ""))],
   unmapFile: [lazy(index, (i) => (files.length > 3 ? files[i % files.length] : -1))],
   fileTensor: [mapped, plain(fc.oneof(fc.nat({ max: 300 }), integer)), plain(dtype), plain(shape)],
@@ -388,7 +390,7 @@ for (const [number, call] of fc.sample(anyCall, { numRuns: Number(calls), seed: 
     ran++;
     if (result instanceof Promise) waiting.push(result);
     else if (Array.isArray(result)) live.push(...result);
-    else if (["fromBytes", "grad", "fileTensor", "pageTensor"].includes(call.name)) live.push(result);
+    else if (["fromBytes", "grad", "fileTensor", "pageTensor", "saveRng"].includes(call.name)) live.push(result);
     else if (call.name === "createGenerator") generators = [...generators, result].slice(-8);
     else if (call.name === "mapFile") files = [...files, result].slice(-8);
     else if (call.name === "createPageFile") pageFiles = [...pageFiles, result].slice(-8);
