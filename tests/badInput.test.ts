@@ -391,7 +391,6 @@ ${changes}`;
     ["the same key twice", "model: other\n", /:5: not valid YAML: Map keys must be unique/],
     ["YAML that is none", "  a: [1, 2\n", /config\.yaml/],
     ["an optimizer that is not built", "  optim: nonsense\n", /optim/],
-    ["quantization, which is not built", "quantization: {load_in_4bit: true}\n", /quantization.*not built/s],
   ])("with %s", async (_, changes, message) => {
     expect(await problemOf(text(changes))).toMatch(message);
   });

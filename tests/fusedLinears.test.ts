@@ -57,7 +57,7 @@ interface Inputs {
 
 function inputsOf(one: Case): Inputs {
   const { compute, stored, trained = false } = one;
-  const wide = compute === "bfloat16" ? "float32" : compute;
+  const wide = compute === "bfloat16" || compute === "float16" ? "float32" : compute;
   const sizes = SIZES.slice(0, one.layers);
   const row = () => draw([ROWS, INPUT], one.stage === "normed" ? wide : compute, true);
   const optional = (wanted: boolean | undefined, make: (size: number) => Tensor) =>
@@ -154,10 +154,12 @@ for (const stage of ["plain", "normed", "gated"] as const) {
   for (const stored of ["float32", "bfloat16", "float16"] as const) {
     cases.push({ stage, layers: 1, compute: "float32", stored, lora: true, bias: true });
   }
-  cases.push({ stage, layers: 1, compute: "bfloat16", stored: "bfloat16", lora: true, residual: stage !== "normed" });
+  for (const low of ["bfloat16", "float16"] as const) {
+    cases.push({ stage, layers: 1, compute: low, stored: low, lora: true, residual: stage !== "normed" });
+  }
 }
 
-const tolerance: Partial<Record<DType, number>> = { float64: 1e-13, float32: 2e-6, bfloat16: 2e-2 };
+const tolerance: Partial<Record<DType, number>> = { float64: 1e-13, float32: 2e-6, bfloat16: 2e-2, float16: 2.5e-3 };
 
 describe("fused linear layers equal their composition", () => {
   it.each(cases.map((one) => [JSON.stringify(one), one] as const))("%s", async (_, one) => {

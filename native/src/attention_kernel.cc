@@ -277,6 +277,9 @@ SLIMTUNE_VECTORISED void attend(const AttentionArguments<double>& a, const Atten
 SLIMTUNE_VECTORISED void attend(const AttentionArguments<at::BFloat16>& a, const AttentionPiece& piece, float* scratch) {
   forwardPiece(a, piece, scratch);
 }
+SLIMTUNE_VECTORISED void attend(const AttentionArguments<at::Half>& a, const AttentionPiece& piece, float* scratch) {
+  forwardPiece(a, piece, scratch);
+}
 SLIMTUNE_VECTORISED void attendBackward(const AttentionArguments<float>& a, const AttentionPiece& piece, float* scratch) {
   backwardPiece(a, piece, scratch);
 }
@@ -285,6 +288,10 @@ SLIMTUNE_VECTORISED void attendBackward(const AttentionArguments<double>& a, con
   backwardPiece(a, piece, scratch);
 }
 SLIMTUNE_VECTORISED void attendBackward(const AttentionArguments<at::BFloat16>& a, const AttentionPiece& piece,
+                                        float* scratch) {
+  backwardPiece(a, piece, scratch);
+}
+SLIMTUNE_VECTORISED void attendBackward(const AttentionArguments<at::Half>& a, const AttentionPiece& piece,
                                         float* scratch) {
   backwardPiece(a, piece, scratch);
 }

@@ -40,10 +40,12 @@ int64_t attentionScratch(int64_t keys, int64_t dim, int64_t elementBytes);
 void attend(const AttentionArguments<float>&, const AttentionPiece&, float* scratch);
 void attend(const AttentionArguments<double>&, const AttentionPiece&, double* scratch);
 void attend(const AttentionArguments<at::BFloat16>&, const AttentionPiece&, float* scratch);
+void attend(const AttentionArguments<at::Half>&, const AttentionPiece&, float* scratch);
 
 /// Writes the piece's rows of `dq`, and its dk and dv into `partials`. The scores are computed again.
 void attendBackward(const AttentionArguments<float>&, const AttentionPiece&, float* scratch);
 void attendBackward(const AttentionArguments<double>&, const AttentionPiece&, double* scratch);
 void attendBackward(const AttentionArguments<at::BFloat16>&, const AttentionPiece&, float* scratch);
+void attendBackward(const AttentionArguments<at::Half>&, const AttentionPiece&, float* scratch);
 
 }  // namespace slimtune

@@ -85,7 +85,8 @@ void withScalar(at::ScalarType dtype, const Body& body) {
     case at::kFloat: return body(float{});
     case at::kDouble: return body(double{});
     case at::kBFloat16: return body(at::BFloat16{});
-    default: TORCH_CHECK(false, "packed_attention is written for float32, bfloat16 and float64, not ", dtype);
+    case at::kHalf: return body(at::Half{});
+    default: TORCH_CHECK(false, "packed_attention is written for float32, bfloat16, float16 and float64, not ", dtype);
   }
 }
 

@@ -77,13 +77,41 @@ Napi::Value getRngState(const Napi::CallbackInfo& info) {
 void checkState(const uint8_t* data, size_t size) {
   constexpr size_t kSize = 5056, kLeft = 8, kNext = 16;
   constexpr uint64_t kTable = 624;
-  TORCH_CHECK(size == kSize, "setRngState: a generator's state has ", kSize, " bytes, got ", size);
+  TORCH_CHECK(size == kSize, "a generator's state has ", kSize, " bytes, got ", size);
   int32_t left;
   uint64_t next;
   std::memcpy(&left, data + kLeft, sizeof left);
   std::memcpy(&next, data + kNext, sizeof next);
   TORCH_CHECK(left >= 1 && next <= kTable && static_cast<uint64_t>(left) + next <= kTable + 1,
-              "setRngState: these bytes are no generator's state");
+              "these bytes are no generator's state");
+}
+
+/// saveRng(generator | device): a handle of its state, as it is when the ops enqueued before have run.
+Napi::Value saveRng(const Napi::CallbackInfo& info) {
+  Engine& engine = Engine::of(info.Env());
+  at::Generator generator = generatorOrDefault(info[0], "saveRng: generator");
+  Slot slot;
+  const double handle = engine.newHandle(slot);
+  engine.enqueue("saveRng", {}, {slot}, [&engine, slot, generator]() mutable {
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    engine.put(slot, generator.get_state());
+  });
+  return Napi::Number::New(info.Env(), handle);
+}
+
+/// replayRng(state, generator | device): it goes on from a state that saveRng gave.
+Napi::Value replayRng(const Napi::CallbackInfo& info) {
+  Engine& engine = Engine::of(info.Env());
+  const Slot slot = engine.resolve(info[0], "replayRng");
+  at::Generator generator = generatorOrDefault(info[1], "replayRng: generator");
+  engine.enqueue("replayRng", {slot}, {}, [&engine, slot, generator]() mutable {
+    const at::Tensor& state = engine.tensor(slot);
+    TORCH_CHECK(state.is_cpu() && state.scalar_type() == at::kByte && state.is_contiguous(), "a state is a tensor of bytes");
+    if (generator.device().is_cpu()) checkState(state.const_data_ptr<uint8_t>(), state.numel());
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_state(state);
+  });
+  return info.Env().Undefined();
 }
 
 /// setRngState(bytes, generator | device).
@@ -116,6 +144,8 @@ void defineRandom(Napi::Object& exports) {
   define(exports, "manualSeed", manualSeed);
   define(exports, "getRngState", getRngState);
   define(exports, "setRngState", setRngState);
+  define(exports, "saveRng", saveRng);
+  define(exports, "replayRng", replayRng);
 }
 
 }  // namespace slimtune

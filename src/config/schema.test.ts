@@ -23,7 +23,7 @@ describe("the JSON Schema of the config file", () => {
     for (const name of fieldNames) expect(properties[name].description.length, name).toBeGreaterThan(10);
     expect(properties.learning_rate).toMatchObject({ type: "number", minimum: 0, default: 5e-5 });
     expect(properties.save_strategy).toMatchObject({ enum: ["no", "steps", "epoch", "best"], default: "steps" });
-    expect(properties.fp16.description).toContain("Refused: not built yet");
+    expect(properties.auto_find_batch_size.description).toContain("Refused: not built yet");
     expect(properties.warmup_ratio).toMatchObject({
       deprecated: true,
       description: expect.stringContaining("warmup_steps"),

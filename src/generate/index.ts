@@ -114,12 +114,13 @@ export async function loadGenerator({
   use_cpu = false,
   quantization: config,
 }: GeneratorSource): Promise<TextGenerator> {
-  const bf16 = config?.bnb_4bit_compute_dtype === "bfloat16";
-  const quantization = quantizationFor(config, { frozen: true, bf16, fp16: false });
+  const dtype = config?.bnb_4bit_compute_dtype;
+  const asked = { bf16: dtype === "bfloat16", fp16: dtype === "float16" };
+  const quantization = quantizationFor(config, { frozen: true, ...asked });
   const folder = await resolveModel(name);
   const tokenizer = await Tokenizer.load(folder);
   const device = chooseDevice(use_cpu);
-  const model = await loadCausalLM(folder, { precision: precisionFor(bf16, device), device, quantization });
+  const model = await loadCausalLM(folder, { precision: precisionFor(asked, device), device, quantization });
   try {
     if (adapter !== undefined) await loadAdapter(model, await resolveModel(adapter));
     return await generatorFor(model, folder, tokenizer);

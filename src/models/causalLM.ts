@@ -2,12 +2,13 @@
 import { backward, fused, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Batch } from "./batch.js";
 import type { ModelConfig } from "./config.js";
-import type { Decoder } from "./decoder.js";
+import type { Decoder, DecoderInput } from "./decoder.js";
 import type { Linear } from "./linear.js";
 import { PackedAttention } from "./packedAttention.js";
 import { PaddedRandom } from "./paddedRandom.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
 import { joinScores, type ScoreOptions, scoreTokens, type TokenScores } from "./scores.js";
+import { TrainingPass } from "./trainingPass.js";
 
 /** Elements of one block of logits: 64 MiB in float32. */
 const LOGIT_BLOCK = 1 << 24;
@@ -27,6 +28,14 @@ export interface Objective {
 }
 
 const CROSS_ENTROPY: Objective = { labelSmoothing: 0, neftuneAlpha: null };
+
+export interface LossOptions {
+  objective?: Objective;
+  /** What the gradients are multiplied by, so that small ones do not vanish in float16; the loss is not. */
+  lossScale?: number;
+  /** Every so many layers one keeps its input alone, and is computed again in the backward pass; 0: none. */
+  checkpointEvery?: number;
+}
 
 export class CausalLM {
   readonly config: ModelConfig;
@@ -54,7 +63,7 @@ export class CausalLM {
 
   /** Logits of every token, [N, V], float32. */
   logits(batch: Batch): Tensor {
-    return scope(() => this.decoder.logits(this.decoder.headInput(this.#hidden(batch))));
+    return scope(() => this.decoder.logits(this.decoder.headInput(this.decoder.hidden(this.#input(batch)))));
   }
 
   /**
@@ -62,14 +71,20 @@ export class CausalLM {
    * exist at labelled positions only, a block of the vocabulary at a time.
    * @param items labelled tokens of the whole optimizer step
    */
-  lossAndGradients(batch: Batch, items: number, objective = CROSS_ENTROPY): Tensor {
+  lossAndGradients(
+    batch: Batch,
+    items: number,
+    { objective = CROSS_ENTROPY, lossScale = 1, checkpointEvery = 0 }: LossOptions = {},
+  ): Tensor {
     return scope(() => {
-      const rows = ops.indexSelect(this.#hidden(batch, objective), 0, this.#indices(batch.targetRows)); // [L, H]
+      const pass = new TrainingPass(this.decoder, this.#input(batch, objective), checkpointEvery);
+      const rows = ops.indexSelect(pass.hidden, 0, this.#indices(batch.targetRows)); // [L, H]
       const { inputs, weights } = this.#headProducts(this.decoder.headInput(rows));
       const targets = this.#indices(batch.targets);
-      const loss = fused.linearCrossEntropy(inputs, weights, targets, objective.labelSmoothing, 1 / items);
+      const loss = fused.linearCrossEntropy(inputs, weights, targets, objective.labelSmoothing, lossScale / items);
       backward(loss);
-      return ops.detach(loss);
+      pass.backward();
+      return lossScale === 1 ? ops.detach(loss) : ops.mulScalar(ops.detach(loss), 1 / lossScale);
     });
   }
 
@@ -77,7 +92,7 @@ export class CausalLM {
   score(batch: Batch, options: ScoreOptions): TokenScores {
     return noGrad(() =>
       scope(() => {
-        const rows = ops.indexSelect(this.#hidden(batch), 0, this.#indices(batch.targetRows)); // [L, H]
+        const rows = ops.indexSelect(this.decoder.hidden(this.#input(batch)), 0, this.#indices(batch.targetRows)); // [L, H]
         return joinScores(
           this.#blocks(this.decoder.headInput(rows), batch, (logits, targets) => scoreTokens(logits, targets, options)),
         );
@@ -86,17 +101,17 @@ export class CausalLM {
   }
 
   /** With an objective: in training. */
-  #hidden(batch: Batch, objective?: Objective): Tensor {
+  #input(batch: Batch, objective?: Objective): DecoderInput {
     const random = objective && new PaddedRandom(batch, this.decoder.device);
     const alpha = objective?.neftuneAlpha ?? null;
-    return this.decoder.hidden({
+    return {
       ids: batch.inputIds,
       positions: batch.positions,
       longest: batch.longest,
       attention: new PackedAttention(batch.lengths),
       noise: random && alpha !== null ? random.noise(alpha, this.config.hiddenSize) : undefined,
       dropout: random,
-    });
+    };
   }
 
   /** What the logits are the sum of: each input, [L, K], times its weight, [V, K], transposed. */

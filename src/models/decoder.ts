@@ -35,6 +35,14 @@ export interface DecoderInput {
   noise?: Tensor;
 }
 
+/** What all layers of one pass share. */
+export interface LayerContext {
+  readonly tokens: number; // N
+  readonly rotation: Rotation;
+  readonly attention: Attention;
+  readonly dropout: DropoutSource | undefined;
+}
+
 export class Decoder {
   readonly config: ModelConfig;
   readonly precision: Precision;
@@ -44,12 +52,14 @@ export class Decoder {
   readonly layers: DecoderLayer[];
   readonly finalNorm: Tensor; // [H]
   readonly head: Linear<Tensor>; // [V, H]; its weight is the embedding where they are tied
+  /** Whether its own weights are trained, and not only adapters on them. */
+  readonly trained: boolean;
 
   constructor(
     config: ModelConfig,
     precision: Precision,
     device: Device,
-    parts: { embedding: Tensor; layers: DecoderLayer[]; finalNorm: Tensor; head: Linear<Tensor> },
+    parts: { embedding: Tensor; layers: DecoderLayer[]; finalNorm: Tensor; head: Linear<Tensor>; trained: boolean },
   ) {
     this.config = config;
     this.precision = precision;
@@ -58,21 +68,40 @@ export class Decoder {
     this.layers = parts.layers;
     this.finalNorm = parts.finalNorm;
     this.head = parts.head;
+    this.trained = parts.trained;
   }
 
   /** The residual stream after the last layer, before the final norm: [N, H], float32. */
-  hidden({ ids, positions, longest, attention, dropout, noise }: DecoderInput): Tensor {
-    const rotation = rotationFor(this.config, positions, longest, this.device);
-    let x = ops.to(ops.embedding(this.embedding, ops.int64(ids, [ids.length], this.device)), "float32"); // [N, H]
-    if (noise) x = ops.add(x, noise);
-    this.layers.forEach((layer, index) => {
-      // A scope for each piece: what autograd does not save is freed at once, not after the backward pass.
-      const between = scope(() => this.#attention(layer, index, x, ids.length, rotation, attention, dropout));
+  hidden(input: DecoderInput): Tensor {
+    const context = this.context(input);
+    let x = this.embed(input);
+    for (const index of this.layers.keys()) {
+      const next = this.layer(index, x, context);
       x.dispose();
-      x = scope(() => this.#mlp(layer, between, dropout));
-      between.dispose();
-    });
+      x = next;
+    }
     return x;
+  }
+
+  context({ ids, positions, longest, attention, dropout }: DecoderInput): LayerContext {
+    const rotation = rotationFor(this.config, positions, longest, this.device);
+    return { tokens: ids.length, rotation, attention, dropout };
+  }
+
+  /** What the first layer gets: [N, H], float32. */
+  embed({ ids, noise }: DecoderInput): Tensor {
+    const x = ops.to(ops.embedding(this.embedding, ops.int64(ids, [ids.length], this.device)), "float32");
+    return noise ? ops.add(x, noise) : x;
+  }
+
+  /** One layer: [N, H] to [N, H]. */
+  layer(index: number, x: Tensor, context: LayerContext): Tensor {
+    const layer = this.layers[index]!;
+    // A scope for each half: what autograd does not save is freed at once, not after the backward pass.
+    const between = scope(() => this.#attention(layer, index, x, context));
+    const next = scope(() => this.#mlp(layer, between, context.dropout));
+    between.dispose();
+    return next;
   }
 
   /** Rows of hidden states, normed, in the compute dtype: what the head multiplies. */
@@ -94,15 +123,8 @@ export class Decoder {
   }
 
   /** x + the attention's output, [N, H]. */
-  #attention(
-    layer: DecoderLayer,
-    index: number,
-    x: Tensor,
-    tokens: number,
-    rotation: Rotation,
-    attention: Attention,
-    dropout: DropoutSource | undefined,
-  ): Tensor {
+  #attention(layer: DecoderLayer, index: number, x: Tensor, context: LayerContext): Tensor {
+    const { tokens, rotation, attention, dropout } = context;
     const { heads, kvHeads, headDim } = this.config;
     const split = (y: Tensor, count: number) => ops.reshape(y, [tokens, count, headDim]);
     const turned = (y: Tensor, count: number) => fused.rope(split(y, count), rotation.cos, rotation.sin);

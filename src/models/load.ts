@@ -110,7 +110,8 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       quantized.push(weight);
       return weight;
     };
-    const decoder = buildDecoder(config, precision, device, { dense, linear });
+    const decoder = buildDecoder(config, precision, { device, trained }, { dense, linear });
+    if (precision.frozen === "float16" && !trained) await checkRange(folder, [...parameters.values()]);
     if (quantization) await quantizationDone(folder);
     return new CausalLM(decoder.decoder, parameters, decoder.linears);
   } catch (error) {
@@ -130,10 +131,24 @@ async function quantizationDone(folder: string): Promise<void> {
   }
 }
 
+/** float16 ends at 65,504; a weight beyond it became infinite. */
+async function checkRange(folder: string, parameters: readonly Parameter[]): Promise<void> {
+  const largest = scope(() =>
+    ops.stack(ops.foreachLargest(parameters.map(({ tensor }) => tensor)).map((x) => ops.to(x, "float32"))),
+  );
+  const values = await largest.values();
+  largest.dispose();
+  const bad = parameters.find((_, i) => !Number.isFinite(Number(values[i])));
+  if (bad === undefined) return;
+  throw new UserError(
+    `model: ${folder}: weight '${bad.name}' has numbers that float16 cannot hold, whose largest is 65504. Use bf16 instead of fp16.`,
+  );
+}
+
 function buildDecoder(
   config: ModelConfig,
   precision: Precision,
-  device: Device,
+  { device, trained }: { device: Device; trained: boolean },
   weights: WeightSource,
 ): { decoder: Decoder; linears: Map<string, Linear> } {
   const { hiddenSize: hidden, intermediateSize: inner, vocabSize, headDim } = config;
@@ -167,5 +182,5 @@ function buildDecoder(
   const headWeight = config.tied ? embedding : weights.dense("lm_head.weight", [vocabSize, hidden]);
   const head = new Linear("lm_head", [vocabSize, hidden], headWeight, undefined, precision);
   linears.set("lm_head", head);
-  return { decoder: new Decoder(config, precision, device, { embedding, layers, finalNorm, head }), linears };
+  return { decoder: new Decoder(config, precision, device, { embedding, layers, finalNorm, head, trained }), linears };
 }

@@ -1,28 +1,40 @@
 /** The dtype policy of a model: what is stored and what is computed, with no hidden casts. */
 import { type Device, hasBf16Instructions } from "../torch/index.js";
 
+export type LowPrecision = "bfloat16" | "float16";
+
 /**
  * Trained weights are stored in float32 always. `frozen`: how the others are stored; what a file has in 16 bits can stay
  * so under float32 arithmetic, for every such number is a float32 too. `compute`: the dtype of matrix products and
  * attention; the residual stream, norms, rotary embedding and loss are float32.
  */
 export interface Precision {
-  frozen: "as stored" | "bfloat16";
-  compute: "float32" | "bfloat16";
+  frozen: "as stored" | LowPrecision;
+  compute: "float32" | LowPrecision;
 }
 
 export const float32Precision: Precision = { frozen: "as stored", compute: "float32" };
 
 /**
- * What `bf16: true` means on a device. Without bf16 instructions a CPU's bf16 matrix products are several times slower than
- * float32's, so that there bf16 is how weights are stored, and the arithmetic stays float32.
+ * What a format of 16 bits means on a device. CPUs have no instructions for products of matrices in float16, and few have
+ * them for bfloat16; without them such products are several times slower than float32's. There it is how weights are
+ * stored, and the arithmetic stays float32.
  */
-export function bf16Precision(device: Device): Precision {
-  return { frozen: "bfloat16", compute: device !== "cpu" || hasBf16Instructions() ? "bfloat16" : "float32" };
+export function lowPrecision(dtype: LowPrecision, device: Device): Precision {
+  const native = device !== "cpu" || (dtype === "bfloat16" && hasBf16Instructions());
+  return { frozen: dtype, compute: native ? dtype : "float32" };
 }
 
-export function precisionFor(bf16: boolean, device: Device): Precision {
-  return bf16 ? bf16Precision(device) : float32Precision;
+/** What training works in. */
+export function precisionFor({ bf16, fp16 }: { bf16: boolean; fp16: boolean }, device: Device): Precision {
+  if (bf16) return lowPrecision("bfloat16", device);
+  return fp16 ? lowPrecision("float16", device) : float32Precision;
+}
+
+/** The format that every weight is rounded to for an evaluation outside of a run, an adapter's weights too. */
+export function fullEvalDtype(args: { bf16_full_eval: boolean; fp16_full_eval: boolean }): LowPrecision | undefined {
+  if (args.bf16_full_eval) return "bfloat16";
+  return args.fp16_full_eval ? "float16" : undefined;
 }
 
 export function describePrecision({ frozen, compute }: Precision): string {

@@ -6,7 +6,7 @@ import type { CausalLM } from "../models/causalLM.js";
 import { torchDtype } from "../models/load.js";
 import type { TensorEntry } from "../models/safetensorsWriter.js";
 import { resolveWeights, type TensorLocation } from "../models/weights.js";
-import { keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
 import { type LoraConfig, loraSchema } from "./config.js";
 import { loraShape } from "./lora.js";
 import { targetPaths } from "./targets.js";
@@ -151,8 +151,11 @@ export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
   return parsed.data;
 }
 
-/** Puts the adapter of a PEFT folder on the model; returns its config. */
-export async function loadAdapter(model: CausalLM, folder: string): Promise<LoraConfig> {
+/**
+ * Puts the adapter of a PEFT folder on the model; returns its config.
+ * @param dtype what its weights are stored in; float32 where it is to be trained
+ */
+export async function loadAdapter(model: CausalLM, folder: string, dtype: DType = "float32"): Promise<LoraConfig> {
   const config = await readAdapterConfig(folder);
   const { tensors } = await resolveWeights(folder, "adapter_model");
   const used = new Set<string>();
@@ -174,8 +177,8 @@ export async function loadAdapter(model: CausalLM, folder: string): Promise<Lora
       scope(() => {
         const stored = file.tensor(found.info.begin, torchDtype(found.info.dtype), shape);
         const { device } = model.decoder;
-        if (found.info.dtype === "F32" && device === "cpu") return ops.clone(stored);
-        return ops.toDevice(stored, device, "float32");
+        if (torchDtype(found.info.dtype) === dtype && device === "cpu") return ops.clone(stored);
+        return ops.toDevice(stored, device, dtype);
       }),
     );
   };

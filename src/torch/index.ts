@@ -9,5 +9,5 @@ export { MappedFile } from "./mappedFile.js";
 export { type DType, type EngineInfo, loadNative, type TensorInfo } from "./native.js";
 export * as ops from "./ops.js";
 export { PageFile } from "./pageFile.js";
-export { manualSeed, RandomGenerator, rngState, setDeterministic, setRngState } from "./random.js";
+export { manualSeed, RandomGenerator, replayRng, rngState, saveRng, setDeterministic, setRngState } from "./random.js";
 export { dtypeBytes, flush, keep, liveTensors, scope, Tensor } from "./tensor.js";

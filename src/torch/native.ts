@@ -71,6 +71,8 @@ export interface Native {
   manualSeed(seed: number, generator: number | null): void;
   getRngState(generator: GeneratorName): Promise<Uint8Array>;
   setRngState(state: Uint8Array, generator: GeneratorName): void;
+  saveRng(generator: GeneratorName): Handle;
+  replayRng(state: Handle, generator: GeneratorName): void;
   mapFile(path: string): number;
   unmapFile(file: number): void;
   fileTensor(file: number, begin: number, dtype: DType, shape: number[]): Handle;

@@ -247,6 +247,11 @@ export function foreachNorm(tensors: Tensor[]): Tensor[] {
   return opMany("aten::_foreach_norm.Scalar", [tensors], tensors.length);
 }
 
+/** The largest absolute value of each tensor; infinite or NaN where it has such a number. */
+export function foreachLargest(tensors: Tensor[]): Tensor[] {
+  return opMany("aten::_foreach_norm.Scalar", [tensors, Number.POSITIVE_INFINITY], tensors.length);
+}
+
 export function foreachMulScalar_(tensors: Tensor[], factor: number): void {
   opInPlace("aten::_foreach_mul_.Scalar", tensors, factor);
 }

@@ -102,14 +102,20 @@ describe.each(cases.map((one) => ({ ...one, title: describeCase(one) })))("$titl
     );
   });
 
-  it("differs by bfloat16's rounding from the float64 result of the same bfloat16 values", async () => {
-    const rounded: Attend = (q, k, v, lengths) => {
-      const wide = (x: Tensor) => ops.to(x, "float64");
-      return ops.to(composition(wide(q), wide(k), wide(v), lengths), "bfloat16");
-    };
-    // 2⁻⁹ of rounding in the result, and as much in the output that the backward pass takes its sums from
-    expectAllNear(await run(fused.packedAttention, one, "bfloat16"), await run(rounded, reference, "bfloat16"), 1e-2);
-  });
+  it.each([
+    // the rounding of the result, and as much in the output that the backward pass takes its sums from
+    { dtype: "bfloat16", tolerance: 1e-2 }, // 2⁻⁹
+    { dtype: "float16", tolerance: 1.25e-3 }, // 2⁻¹²
+  ] as const)(
+    "differs by $dtype's rounding from the float64 result of the same values",
+    async ({ dtype, tolerance }) => {
+      const rounded: Attend = (q, k, v, lengths) => {
+        const wide = (x: Tensor) => ops.to(x, "float64");
+        return ops.to(composition(wide(q), wide(k), wide(v), lengths), dtype);
+      };
+      expectAllNear(await run(fused.packedAttention, one, dtype), await run(rounded, reference, dtype), tolerance);
+    },
+  );
 });
 
 describe("gradients", () => {

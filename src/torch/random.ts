@@ -1,6 +1,7 @@
 /** PyTorch's random generators: the same seed gives the same numbers as in Python. */
 import type { Device } from "./device.js";
 import { loadNative } from "./native.js";
+import { Tensor } from "./tensor.js";
 
 /** A generator of its own, beside the default one that dropout and the initialisers draw from. */
 export class RandomGenerator {
@@ -38,4 +39,14 @@ export function rngState(device: Device = "cpu"): Promise<Uint8Array> {
 
 export function setRngState(state: Uint8Array, device: Device = "cpu"): void {
   loadNative().setRngState(state, device);
+}
+
+/** The state of a device's default generator at this place among the ops, for `replayRng`: nothing is waited for. */
+export function saveRng(device: Device): Tensor {
+  return new Tensor(loadNative().saveRng(device));
+}
+
+/** From here on the device's default generator draws again what it drew after `saveRng`. */
+export function replayRng(state: Tensor, device: Device): void {
+  loadNative().replayRng(state.handle, device);
 }

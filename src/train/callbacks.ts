@@ -86,6 +86,8 @@ export interface CallbackContext {
   readonly learningRate?: number;
   /** Most bytes of the GPU's memory that tensors took at once so far; undefined on the CPU. */
   readonly peakDeviceMemory?: number;
+  /** With fp16: updates of the run that were left out because their gradients overflowed. */
+  readonly overflows?: number;
 }
 
 /** What comes with an event besides the context. */

@@ -3,7 +3,7 @@ import type { DatasetSpec } from "../data/config.js";
 import { resolveModel } from "../hub/index.js";
 import { readModelConfig } from "../models/config.js";
 import { loadCausalLM } from "../models/load.js";
-import { precisionFor } from "../models/precision.js";
+import { fullEvalDtype, lowPrecision, precisionFor } from "../models/precision.js";
 import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { chooseDevice } from "../torch/index.js";
@@ -44,10 +44,12 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const { maxPositions, vocabSize } = await readModelConfig(modelFolder);
   const { examples, report } = await loadEvaluation(config.dataset, { modelFolder, maxPositions, vocabSize }, args);
   for (const line of describeReport(report)) log(line);
+  const dtype = fullEvalDtype(args);
   const device = chooseDevice(args.use_cpu);
-  const model = await loadCausalLM(modelFolder, { precision: precisionFor(args.bf16, device), device, quantization });
+  const precision = dtype ? lowPrecision(dtype, device) : precisionFor(args, device);
+  const model = await loadCausalLM(modelFolder, { precision, device, quantization });
   try {
-    if (adapter !== undefined) await loadAdapter(model, adapter);
+    if (adapter !== undefined) await loadAdapter(model, adapter, dtype);
     const evaluator = new Evaluator({ model, modelFolder, examples, args, computeMetrics });
     return (await evaluator.evaluate(onBatch))!; // nobody can ask it to stop
   } finally {

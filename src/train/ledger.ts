@@ -37,6 +37,7 @@ export class Ledger {
     seconds: 0,
     skipped: 0,
     skippedSinceLog: 0,
+    scheduleLag: 0,
     epochsEnded: 0,
     evaluationPending: false,
   };
@@ -60,7 +61,7 @@ export class Ledger {
   /** As if the run had never stopped at the checkpoint of that path. */
   continueFrom({ state, progress }: { state: TrainerState; progress: Progress }, path: string): void {
     this.state = state;
-    this.progress = progress;
+    this.progress = { ...this.progress, ...progress };
     const { loss, gradNorm, learningRate } = progress.last ?? {};
     this.last = {
       loss: loss ?? Number.NaN,
@@ -83,7 +84,7 @@ export class Ledger {
     this.#startedAt += milliseconds;
   }
 
-  /** An update was made. */
+  /** An update was made, or left out by an overflow: the Trainer counts both alike. */
   countUpdate(result: StepResult, learningRate: number, flops: number): void {
     this.state.global_step++;
     this.progress.lossSum += result.loss;
@@ -111,15 +112,19 @@ export class Ledger {
   async logLoss(): Promise<void> {
     const { gradNorm, learningRate } = this.last;
     const progress = this.progress;
-    const { skippedSinceLog: skipped } = progress;
+    const { skippedSinceLog: skipped, lossScaler: scaler } = progress;
     const made = this.state.global_step - progress.lastLoggedStep - skipped;
     const entry: Record<string, number> = {};
-    if (made > 0) Object.assign(entry, { loss: progress.lossSinceLog / made, grad_norm: gradNorm });
+    if (made > 0) entry.loss = progress.lossSinceLog / made;
+    if (made > 0 && Number.isFinite(gradNorm)) entry.grad_norm = gradNorm; // an overflow's is not, and JSON has no such number
     entry.learning_rate = learningRate;
+    if (scaler) entry.loss_scale = scaler.scale;
+    if (scaler && scaler.overflowsSinceLog > 0) entry.overflows = scaler.overflowsSinceLog;
     if (skipped > 0) entry.skipped_updates = skipped;
     await this.record(entry, this.#tokenSpeed());
     progress.lossSinceLog = 0;
     progress.skippedSinceLog = 0;
+    if (scaler) scaler.overflowsSinceLog = 0;
     progress.lastLoggedStep = this.state.global_step;
   }
 
@@ -166,6 +171,7 @@ export class Ledger {
       loss: this.last.loss,
       learningRate: this.last.learningRate,
       peakDeviceMemory: peakDeviceMemory(this.#device),
+      overflows: this.progress.lossScaler?.overflows,
       ...details,
     };
     // biome-ignore lint/suspicious/noExplicitAny: each event's details are given where it is told

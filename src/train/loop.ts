@@ -20,10 +20,11 @@ import type { HealthWatch } from "./health/watch.js";
 import { Ledger, type TrainOutput } from "./ledger.js";
 import { lengthGroupedEpoch } from "./lengthGrouped.js";
 import { loadBest } from "./loadBest.js";
+import { LossScaler } from "./lossScaler.js";
 import { type Plan, windowOf } from "./plan.js";
 import type { PreparedRun } from "./prepare.js";
 import { drawLoaderSeed, epochOrder } from "./sampler.js";
-import { accumulate, update } from "./step.js";
+import { accumulate, dropGradients, type StepResult, update } from "./step.js";
 
 export interface LoopOptions {
   callbacks: CallbackHandler;
@@ -45,6 +46,8 @@ export class Loop {
   readonly #options: LoopOptions;
   readonly #ledger: Ledger;
   readonly #guard: UpdateGuard;
+  /** Of fp16. */
+  #scaler: LossScaler | undefined;
 
   constructor(run: PreparedRun, plan: Plan, args: TrainingArguments, optimizer: Optimizer, options: LoopOptions) {
     this.#run = run;
@@ -55,12 +58,21 @@ export class Loop {
     this.#guard = new UpdateGuard(options.health, run, optimizer);
     this.#scheduler = createScheduler(args, { maxSteps: plan.maxSteps });
     this.#ledger = new Ledger(args, plan, options.callbacks, run.device);
+    this.#scaleLosses();
   }
 
   /** As if the run had never stopped at the checkpoint of that path. */
   continueFrom(saved: { state: TrainerState; progress: Progress }, path: string): void {
     this.#ledger.continueFrom(saved, path);
+    this.#scaleLosses();
     if (saved.progress.schedule) this.#scheduler.metric?.restore(saved.progress.schedule);
+  }
+
+  /** With fp16: the ledger keeps the scale, and logs it. */
+  #scaleLosses(): void {
+    const { progress } = this.#ledger;
+    this.#scaler = this.#args.fp16 ? new LossScaler(progress.lossScaler) : undefined;
+    progress.lossScaler = this.#scaler?.state;
   }
 
   /** Before `continueFrom`: the Trainer tells of its making first. */
@@ -170,13 +182,20 @@ export class Loop {
     for (let batch = first; batch < end; batch++) {
       window.push(Array.from(order.subarray(batch * size, (batch + 1) * size), (row) => run.examples[row]!));
     }
-    const learningRate = this.#scheduler.learningRate(this.#ledger.state.global_step);
-    const result = await accumulate(run, window, async (last) => {
+    const learningRate = this.#scheduler.learningRate(
+      this.#ledger.state.global_step - this.#ledger.progress.scheduleLag,
+    );
+    const lossScale = this.#scaler?.scale ?? 1;
+    const result = await accumulate(run, window, lossScale, async (last) => {
       if (last) await this.#guard.checkAdapter(window);
       else await this.#ledger.tell("onSubstepEnd");
       return last || !(this.#ledger.control.should_epoch_stop || this.#ledger.control.should_training_stop);
     });
     if (!result) return false;
+    if (this.#scaler?.mayOverflow && Number.isFinite(result.loss) && !Number.isFinite(result.gradNorm)) {
+      await this.#overflow(this.#scaler, result, learningRate);
+      return true;
+    }
     const rows = order.subarray(first * size, end * size);
     const place = { step: this.#ledger.state.global_step + 1, epoch: this.#ledger.state.epoch, learningRate, rows };
     if (!(await this.#guard.admits(result, place, this.#ledger.savedPath))) {
@@ -186,11 +205,23 @@ export class Loop {
     await this.#ledger.tell("onPreOptimizerStep");
     const { gradNorm } = result;
     span("JavaScript", () =>
-      update(run.parameters, this.#optimizer, { gradNorm, maxGradNorm: args.max_grad_norm, learningRate }),
+      update(run.parameters, this.#optimizer, { gradNorm, maxGradNorm: args.max_grad_norm, learningRate, lossScale }),
     );
     await this.#ledger.tell("onOptimizerStep");
+    this.#scaler?.good();
     this.#ledger.countUpdate(result, learningRate, this.#flops(result.paddedTokens));
     return true;
+  }
+
+  /** Too large a loss scale, and no fault of the data: the update is left out, with the events of one that is made. */
+  async #overflow(scaler: LossScaler, result: StepResult, learningRate: number): Promise<void> {
+    dropGradients(this.#run.parameters);
+    await this.#ledger.tell("onPreOptimizerStep");
+    await this.#ledger.tell("onOptimizerStep");
+    scaler.overflow();
+    // As in Accelerate: the schedule waits, but with PyTorch's fused optimizer, which does not tell that it did nothing.
+    if (this.#args.optim !== "adamw_torch_fused") this.#ledger.progress.scheduleLag++;
+    this.#ledger.countUpdate(result, learningRate, this.#flops(result.paddedTokens));
   }
 
   /** The Trainer's estimate: 6 × padded tokens × parameters outside the embeddings. */
@@ -271,6 +302,7 @@ export class Loop {
     };
     const peak = peakDeviceMemory(this.#run.device);
     if (peak !== undefined) metrics.train_peak_device_memory = peak;
+    if (this.#scaler) metrics.train_overflows = this.#scaler.state.overflows;
     if (steps > this.#ledger.progress.skipped) metrics.train_loss = this.#ledger.meanLoss();
     await this.#ledger.record(metrics);
     if (this.#args.load_best_model_at_end) await loadBest(this.#run, this.#args, this.#ledger.state, this.#options.log);

@@ -17,6 +17,7 @@ import { loadAdapter } from "../peft/adapterFile.js";
 import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
 import { addLora } from "../peft/lora.js";
 import { chooseDevice, type Device, manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
+import { checkpointEvery } from "./arguments/checkpointing.js";
 import type { TrainingArguments } from "./arguments/index.js";
 import { evaluates, loadEvaluation } from "./evaluationData.js";
 import { describeReport, type ExampleReport, type LoadedExamples, loadExamples } from "./examples.js";
@@ -52,6 +53,7 @@ export interface PreparedRun {
   layout: Layout;
   objective: Objective;
   passTokens: number;
+  checkpointEvery: number;
   /** Absent: all weights are trained. */
   lora?: { config: LoraConfig; paths: string[] };
   parameters: TrainedParameter[];
@@ -99,7 +101,7 @@ export async function prepareRun(
 
   setDeterministic(args.full_determinism);
   const device = chooseDevice(args.use_cpu);
-  const precision = precisionFor(args.bf16, device);
+  const precision = precisionFor(args, device);
   const model = await loadCausalLM(modelFolder, { precision, device, trained: !adapted, quantization });
   manualSeed(args.seed);
   let lora: PreparedRun["lora"];
@@ -132,6 +134,7 @@ export async function prepareRun(
       padToMultipleOf: args.pad_to_multiple_of,
     },
     objective: { labelSmoothing: args.label_smoothing_factor, neftuneAlpha: args.neftune_noise_alpha },
+    checkpointEvery: checkpointEvery(args),
     passTokens: drawsNothing(model, args) ? PASS_TOKENS : 0,
     lora,
     parameters,

@@ -106,6 +106,7 @@ export class ProgressCallback implements TrainerCallback {
     if (loss !== undefined) parts.push(`loss ${formatNumber(loss)}`);
     if (rate !== undefined) parts.push(`lr ${formatNumber(rate)}`);
     if (context.peakDeviceMemory !== undefined) parts.push(`${(context.peakDeviceMemory / 2 ** 30).toFixed(1)} GiB`);
+    if (context.overflows) parts.push(`${context.overflows} overflowed`);
     if (context.tokensPerSecond !== undefined) parts.push(`${Math.round(context.tokensPerSecond)} tokens/s`);
     if (this.evaluating) parts.push(this.evaluating);
     const done = step - this.firstStep;

@@ -13,17 +13,27 @@ export interface Trainable {
   objective: Objective;
   /** Micro-batches are computed together up to this many tokens; 0: each by itself. */
   passTokens: number;
+  /** Layers that are computed again in the backward pass: one of so many; 0: none. */
+  checkpointEvery: number;
 }
 
 export interface StepResult {
   /** Σ cross entropy / labelled tokens, over the whole window. */
   loss: number;
-  /** L2 norm of all gradients before clipping. */
+  /** L2 norm of all gradients before clipping, without the loss scale. */
   gradNorm: number;
   /** Tokens computed. */
   tokens: number;
   /** Tokens that Python would compute, with padding. */
   paddedTokens: number;
+}
+
+export interface UpdateOptions {
+  /** Of the gradients divided by `lossScale`. */
+  gradNorm: number;
+  maxGradNorm: number;
+  learningRate: number;
+  lossScale: number;
 }
 
 /** A turn for the event loop: timers, servers and Ctrl-C. */
@@ -32,12 +42,14 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 /**
  * Adds up the gradients of a window's micro-batches. Every micro-batch's loss is divided by the labelled tokens of the
  * whole window, so that the split into micro-batches changes nothing, and small ones can be computed together.
+ * @param lossScale what the loss is multiplied by before the backward pass; the gradients are left so
  * @param onBatch after each micro-batch
  * @returns undefined when `onBatch` did not want to go on: the gradients are dropped
  */
 export async function accumulate(
-  { model, parameters, layout, objective, passTokens }: Trainable,
+  { model, parameters, layout, objective, passTokens, checkpointEvery }: Trainable,
   window: readonly Sequence[][],
+  lossScale: number,
   onBatch: (last: boolean) => Promise<boolean>,
 ): Promise<StepResult | undefined> {
   const passes = span("data", () =>
@@ -49,7 +61,9 @@ export async function accumulate(
   try {
     for (const { parts, batch } of passes) {
       if (batch.targets.length > 0) {
-        losses.push(span("JavaScript", () => model.lossAndGradients(batch, items, objective)));
+        losses.push(
+          span("JavaScript", () => model.lossAndGradients(batch, items, { objective, lossScale, checkpointEvery })),
+        );
       }
       for (const _ of parts) {
         await turn();
@@ -70,7 +84,7 @@ export async function accumulate(
     summary.dispose();
     return {
       loss: Number(loss),
-      gradNorm: Number(gradNorm),
+      gradNorm: Number(gradNorm) / lossScale,
       tokens: passes.reduce((sum, { batch }) => sum + batch.inputIds.length, 0),
       paddedTokens: window.reduce((sum, rows) => {
         const padded = paddedShape(rows, layout);
@@ -87,17 +101,22 @@ export function dropGradients(parameters: readonly TrainedParameter[]): void {
   for (const { tensor } of parameters) clearGrad(tensor);
 }
 
-/** Clips the gradients to `maxGradNorm` (0: not at all), updates the weights and frees the gradients. */
+/**
+ * Divides the gradients by `lossScale`, clips them to `maxGradNorm` (0: not at all), updates the weights and frees the
+ * gradients.
+ */
 export function update(
   parameters: readonly TrainedParameter[],
   optimizer: Optimizer,
-  { gradNorm, maxGradNorm, learningRate }: { gradNorm: number; maxGradNorm: number; learningRate: number },
+  { gradNorm, maxGradNorm, learningRate, lossScale }: UpdateOptions,
 ): void {
   noGrad(() =>
     scope(() => {
       const gradients = parameters.map(({ tensor }) => gradOf(tensor));
-      const factor = maxGradNorm > 0 ? maxGradNorm / (gradNorm + 1e-6) : 1;
-      if (factor < 1) ops.foreachMulScalar_(gradients, Math.fround(factor));
+      const clip = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (gradNorm + 1e-6)) : 1;
+      // Scales are powers of two: as one factor the two round as if one had followed the other.
+      const factor = Math.fround(clip) / lossScale;
+      if (factor !== 1) ops.foreachMulScalar_(gradients, factor);
       optimizer.step(gradients, learningRate);
       for (const { tensor } of parameters) clearGrad(tensor);
     }),

@@ -319,6 +319,8 @@ const rawFunctions = {
   manualSeed: [plain(number), generator],
   getRngState: [fc.oneof(generator, device)],
   setRngState: [buffer, fc.oneof(generator, device)],
+  saveRng: [fc.oneof(generator, device)],
+  replayRng: [tensor, fc.oneof(generator, device)],
   mapFile: [plain(fc.constantFrom(file, tmpdir(), "/nonexistent", "/dev/null", `${file}\0x`, ""))],
   unmapFile: [lazy(index, (i) => (files.length > 3 ? files[i % files.length] : -1))],
   fileTensor: [mapped, plain(fc.oneof(fc.nat({ max: 300 }), integer)), plain(dtype), plain(shape)],
@@ -389,7 +391,7 @@ for (const [number, call] of fc.sample(anyCall, { numRuns: Number(calls), seed: 
     ran++;
     if (result instanceof Promise) waiting.push(result);
     else if (Array.isArray(result)) live.push(...result);
-    else if (["fromBytes", "grad", "fileTensor", "pageTensor"].includes(call.name)) live.push(result);
+    else if (["fromBytes", "grad", "fileTensor", "pageTensor", "saveRng"].includes(call.name)) live.push(result);
     else if (call.name === "createGenerator") generators = [...generators, result].slice(-8);
     else if (call.name === "mapFile") files = [...files, result].slice(-8);
     else if (call.name === "createPageFile") pageFiles = [...pageFiles, result].slice(-8);

@@ -24,6 +24,8 @@ export function standInGpu(): { deviceOf(tensor: Tensor): string | undefined } {
     grad: native.grad.bind(native),
     getRngState: native.getRngState.bind(native),
     setRngState: native.setRngState.bind(native),
+    saveRng: native.saveRng.bind(native),
+    replayRng: native.replayRng.bind(native),
   };
   const place = (handle: Handle, device: string) => {
     devices.set(handle, device);
@@ -58,5 +60,7 @@ export function standInGpu(): { deviceOf(tensor: Tensor): string | undefined } {
     if (name === GPU) random = state.slice();
     else real.setRngState(state, name);
   });
+  vi.spyOn(native, "saveRng").mockImplementation(() => place(real.saveRng("cpu"), "cpu"));
+  vi.spyOn(native, "replayRng").mockImplementation((state) => real.replayRng(state, "cpu"));
   return { deviceOf: ({ handle }) => devices.get(handle) };
 }

@@ -135,6 +135,7 @@ describe("wrong arguments", () => {
     ],
     [{ dataloader_prefetch_factor: 2 }, /dataloader_prefetch_factor: needs dataloader_num_workers above 0/],
     [{ lr_scheduler_kwargs: { num_cycles: 1 } }, /lr_scheduler_kwargs: unknown parameter "num_cycles".*linear/],
+    [{ bf16: true, fp16: true }, /fp16 and bf16 exclude each other; keep one of them/],
     [{ bf16_full_eval: true, fp16_full_eval: true }, /exclude each other/],
     [{ __proto__: null, constructor: 1 }, /constructor: unknown argument/],
   ])("%j: %s", (input, message) => {
@@ -143,8 +144,8 @@ describe("wrong arguments", () => {
   });
 
   it("are all named at once", () => {
-    expect(() => make({ max_step: 1, bf16: 3, fp16: true })).toThrow(
-      /max_step: .*\n.*bf16: expected.*\n.*fp16: true: not built yet; use bf16/s,
+    expect(() => make({ max_step: 1, bf16: 3, torch_compile: true })).toThrow(
+      /max_step: .*\n.*bf16: expected.*\n.*torch_compile: true: torch.compile is Python's/s,
     );
   });
 
@@ -163,7 +164,6 @@ describe("wrong arguments", () => {
 
 describe("fates", () => {
   it.each<[Record<string, unknown>, RegExp]>([
-    [{ fp16: true }, /fp16: true: not built yet; use bf16/],
     [{ optim: "paged_adamw_8bit" }, /optim: "paged_adamw_8bit": not built yet; use one of adamw_torch/],
     [{ optim_args: "rank=2" }, /optim_args: .*takes no extra arguments/],
     [{ optim: "paged_adamw_32bit", optim_args: "page_budget=x" }, /optim_args: page_budget is .x./],
@@ -178,7 +178,10 @@ describe("fates", () => {
     [{ packing: true, max_length: null }, /packing: needs max_length/],
     [{ eval_packing: true, max_length: null }, /eval_packing: needs max_length/],
     [{ packing: true, truncation_mode: "keep_end" }, /packing: keeps the start of an example that is too long/],
-    [{ gradient_checkpointing: true }, /not built yet/],
+    [{ gradient_checkpointing_kwargs: { offload: true } }, /offload is true: what is kept stays on the device/],
+    [{ gradient_checkpointing_kwargs: { every_n_layer: 2 } }, /"every_n_layer" .did you mean "every_n_layers"/],
+    [{ gradient_checkpointing_kwargs: '{"every_n_layers": 0}' }, /every_n_layers is 0: expected a whole number/],
+    [{ gradient_checkpointing_kwargs: "[1" }, /gradient_checkpointing_kwargs: not a mapping or its JSON text/],
     [{ loss_type: "dft" }, /not built yet/],
     [{ label_names: ["y"] }, /always called "labels"/],
     [{ local_rank: 1 }, /data parallelism is not built yet/],

@@ -23,15 +23,13 @@ export const batch = group(
     }),
     gradient_checkpointing: field(boolean(), {
       default: false,
-      fate: "refused",
-      why: "not built yet; to save memory lower per_device_train_batch_size and raise gradient_accumulation_steps",
-      help: "Compute activations again in the backward pass instead of keeping them: less memory, more time.",
+      fate: "honoured",
+      help: "Keep only the input of each layer and compute the layer again in the backward pass: less memory, more time, the same gradients. Norms, activations and the probabilities of attention are never kept, with it or without.",
     }),
     gradient_checkpointing_kwargs: field(orNull(either(mapping(), text())), {
       default: null,
-      fate: "no-effect",
-      why: "gradient_checkpointing is not built yet, so there is nothing that these options could change",
-      help: "Options of gradient_checkpointing.",
+      fate: "honoured",
+      help: "Options of gradient_checkpointing: every_n_layers (only one layer of so many is computed again), use_reentrant (taken, and means nothing here).",
     }),
     activation_offloading: field(boolean(), {
       default: false,

@@ -1,6 +1,7 @@
 import { UserError } from "../../errors.js";
 import { parsePagingArguments } from "../../optim/optimArgs.js";
 import { createScheduler } from "../../optim/schedulers.js";
+import { checkpointEvery } from "./checkpointing.js";
 import { METRIC_DRIVEN } from "./derive.js";
 import type { FieldValues } from "./table.js";
 
@@ -48,6 +49,8 @@ export function crossFieldProblems(values: FieldValues): Problem[] {
   if (optimizer !== undefined) problems.push(optimizer);
   const problem = scheduleProblem(values);
   if (problem !== undefined) problems.push(problem);
+  const checkpointing = problemOf(() => checkpointEvery(values));
+  if (checkpointing !== undefined) problems.push(checkpointing);
   return problems;
 }
 
@@ -110,8 +113,13 @@ function evaluationProblems(values: FieldValues): Problem[] {
 
 /** Builds the schedule of an arbitrary length, because only that knows its parameters. */
 function scheduleProblem(values: FieldValues): Problem | undefined {
+  return problemOf(() => createScheduler(values, { maxSteps: 100 }));
+}
+
+/** The problem that `make` names, as "argument: message". */
+function problemOf(make: () => unknown): Problem | undefined {
   try {
-    createScheduler(values, { maxSteps: 100 });
+    make();
     return undefined;
   } catch (error) {
     if (!(error instanceof UserError)) throw error;

@@ -1,7 +1,6 @@
 import { boolean, either, field, group, mapping, orNull, text } from "./field.js";
 
 const COMPILER = "torch.compile is Python's compiler; remove it, slimtune's kernels are compiled already";
-const EVAL = "nothing is evaluated in this version (eval_strategy must be no)";
 
 export const precision = group(
   "Precision",
@@ -14,21 +13,18 @@ export const precision = group(
     }),
     fp16: field(boolean(), {
       default: false,
-      fate: "refused",
-      why: "not built yet; use bf16, which needs no loss scaling",
-      help: "Train in float16 with loss scaling.",
+      fate: "honoured",
+      help: "Train in float16 with a dynamic loss scale, with arithmetic as the device allows: bf16 is safer where both can be had. Not together with bf16.",
     }),
     bf16_full_eval: field(boolean(), {
       default: false,
-      fate: "no-effect",
-      why: EVAL,
-      help: "Evaluate with bfloat16 weights.",
+      fate: "honoured",
+      help: "Round all weights to bfloat16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing.",
     }),
     fp16_full_eval: field(boolean(), {
       default: false,
-      fate: "no-effect",
-      why: EVAL,
-      help: "Evaluate with float16 weights.",
+      fate: "honoured",
+      help: "Round all weights to float16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing.",
     }),
     tf32: field(orNull(boolean()), {
       default: null,

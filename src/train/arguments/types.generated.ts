@@ -14,9 +14,9 @@ export interface TrainingArgumentsFields {
   gradient_accumulation_steps: number;
   /** Try again with a smaller batch when memory runs out. Refused: not built yet; set per_device_train_batch_size to what fits and raise gradient_accumulation_steps in turn. Default: false. */
   auto_find_batch_size: boolean;
-  /** Compute activations again in the backward pass instead of keeping them: less memory, more time. Refused: not built yet; to save memory lower per_device_train_batch_size and raise gradient_accumulation_steps. Default: false. */
+  /** Keep only the input of each layer and compute the layer again in the backward pass: less memory, more time, the same gradients. Norms, activations and the probabilities of attention are never kept, with it or without. Default: false. */
   gradient_checkpointing: boolean;
-  /** Options of gradient_checkpointing. No effect: gradient_checkpointing is not built yet, so there is nothing that these options could change. Default: null. */
+  /** Options of gradient_checkpointing: every_n_layers (only one layer of so many is computed again), use_reentrant (taken, and means nothing here). Default: null. */
   gradient_checkpointing_kwargs: Record<string, unknown> | string | null;
   /** Keep activations in host memory between the forward and the backward pass. Refused: not built yet; to save memory lower per_device_train_batch_size and raise gradient_accumulation_steps. Default: false. */
   activation_offloading: boolean;
@@ -66,11 +66,11 @@ export interface TrainingArgumentsFields {
   // Precision
   /** Train in bfloat16, with arithmetic as the device allows. Not together with fp16. Default: false. */
   bf16: boolean;
-  /** Train in float16 with loss scaling. Refused: not built yet; use bf16, which needs no loss scaling. Default: false. */
+  /** Train in float16 with a dynamic loss scale, with arithmetic as the device allows: bf16 is safer where both can be had. Not together with bf16. Default: false. */
   fp16: boolean;
-  /** Evaluate with bfloat16 weights. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: false. */
+  /** Round all weights to bfloat16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing. Default: false. */
   bf16_full_eval: boolean;
-  /** Evaluate with float16 weights. No effect: nothing is evaluated in this version (eval_strategy must be no). Default: false. */
+  /** Round all weights to float16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing. Default: false. */
   fp16_full_eval: boolean;
   /** Allow TensorFloat-32 products on a GPU. null and false: full float32. Only: false. Default: null. */
   tf32: boolean | null;

@@ -12,6 +12,7 @@ import { type Device, MappedFile, noGrad, ops, rngState, scope, setRngState, typ
 import type { TrainingArgumentsFields } from "../arguments/index.js";
 import type { TrainerState } from "../callbacks.js";
 import type { RunIdentity } from "../identity.js";
+import type { LossScalerState } from "../lossScaler.js";
 import { writeSynced } from "./manifest.js";
 
 export const TRAINER_STATE = "trainer_state.json";
@@ -38,6 +39,10 @@ export interface Progress {
   evaluationPending: boolean;
   /** The last update's figures, for a log entry that is due after the checkpoint; null in JSON is NaN. */
   last?: { loss: number | null; gradNorm: number | null; learningRate: number | null };
+  /** Of fp16. */
+  lossScaler?: LossScalerState;
+  /** Updates that the learning rate's schedule did not count, because they overflowed. */
+  scheduleLag: number;
   /** Of a learning rate that follows a metric. */
   schedule?: MetricScheduleState;
   /** The default generator's state (base64) when it drew the epoch's order; where that order comes from it. */
