@@ -4,20 +4,21 @@ import { join } from "node:path";
 import { UserError } from "../errors.js";
 import { ops, PageFile, type Tensor } from "../torch/index.js";
 import { PAGE_ALIGNMENT } from "../torch/pageFile.js";
+import { type StateSpec, stateBytes } from "./updateRule.js";
 
 /** States of some parameters, used together: `enter` before an update of them, `leave` after. */
 export interface StatePage {
   /** Which parameters, by their place in the list. */
   members: number[];
-  /** A float32 tensor of zeros in this page. */
-  zeros(shape: readonly number[]): Tensor;
+  /** A tensor of zeros in this page; each state of its members is taken once, in order. */
+  zeros(spec: StateSpec): Tensor;
   enter(): void;
   leave(): void;
 }
 
 export interface StateMemory {
-  /** Lays out the pages for parameters whose states take so many bytes; called once. */
-  pages(stateBytes: readonly number[]): StatePage[];
+  /** Lays out the pages for the states of each parameter; called once. */
+  pages(states: readonly (readonly StateSpec[])[]): StatePage[];
   /** What a person should know about the layout. */
   describe(): string | undefined;
   stats(): Promise<PagingStats | undefined>;
@@ -35,9 +36,10 @@ export interface PagingStats {
 
 /** All states in RAM. */
 export class PlainStateMemory implements StateMemory {
-  pages(stateBytes: readonly number[]): StatePage[] {
-    const members = Array.from(stateBytes.keys());
-    return [{ members, zeros: (shape) => ops.zeros([...shape]), enter: () => {}, leave: () => {} }];
+  pages(states: readonly (readonly StateSpec[])[]): StatePage[] {
+    const members = Array.from(states.keys());
+    const zeros = ({ shape, dtype }: StateSpec) => ops.zeros([...shape], dtype);
+    return [{ members, zeros, enter: () => {}, leave: () => {} }];
   }
 
   describe(): undefined {}
@@ -50,7 +52,11 @@ export class PlainStateMemory implements StateMemory {
 /** A page holds whole parameters, up to about this much; smaller under a small budget. */
 const PAGE_BYTES = 16 * 1024 * 1024;
 
-const aligned = (bytes: number) => Math.ceil(bytes / PAGE_ALIGNMENT) * PAGE_ALIGNMENT;
+/** Tensors in a page begin at multiples of a cache line. */
+const LINE = 64;
+
+const roundUp = (bytes: number, multiple: number) => Math.ceil(bytes / multiple) * multiple;
+const pagedBytes = (spec: StateSpec) => roundUp(stateBytes(spec), LINE);
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 /**
@@ -71,11 +77,12 @@ export class PagedStateMemory implements StateMemory {
     this.#budget = budget ?? Number.POSITIVE_INFINITY;
   }
 
-  pages(stateBytes: readonly number[]): StatePage[] {
+  pages(states: readonly (readonly StateSpec[])[]): StatePage[] {
+    const bytesOf = states.map((specs) => specs.reduce((sum, spec) => sum + pagedBytes(spec), 0));
     const target = Math.min(PAGE_BYTES, this.#budget / 4);
     const groups: number[][] = [];
     let size = Number.POSITIVE_INFINITY;
-    for (const [index, bytes] of stateBytes.entries()) {
+    for (const [index, bytes] of bytesOf.entries()) {
       if (size + bytes > target) {
         groups.push([]);
         size = 0;
@@ -86,9 +93,9 @@ export class PagedStateMemory implements StateMemory {
     let end = 0;
     this.#layout = groups.map((members) => {
       const begin = end;
-      const bytes = members.reduce((sum, index) => sum + stateBytes[index]!, 0);
-      end += aligned(bytes);
-      return { begin, bytes: aligned(bytes) };
+      const bytes = members.reduce((sum, index) => sum + bytesOf[index]!, 0);
+      end += roundUp(bytes, PAGE_ALIGNMENT);
+      return { begin, bytes: end - begin };
     });
     this.#resident = this.#countResident();
     const path = join(this.#folder, `.optimizer-pages-${process.pid}-${randomBytes(4).toString("hex")}`);
@@ -120,9 +127,9 @@ export class PagedStateMemory implements StateMemory {
     let used = 0;
     return {
       members,
-      zeros: (shape) => {
-        const tensor = file.tensor(begin + used, shape);
-        used += 4 * shape.reduce((product, size) => product * size, 1);
+      zeros: (spec) => {
+        const tensor = file.tensor(begin + used, spec.dtype, spec.shape);
+        used += pagedBytes(spec);
         return tensor;
       },
       enter: () => {

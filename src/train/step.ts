@@ -62,8 +62,8 @@ export async function accumulate(
     if (items === 0) return { loss: Number.NaN, gradNorm: Number.NaN, tokens: 0, paddedTokens: 0 }; // a mean of nothing
     const summary = noGrad(() =>
       scope(() => {
-        const norms = ops.foreachNorm(parameters.map(({ tensor }) => gradOf(tensor)));
-        return ops.stack([ops.sum(ops.stack(losses)), ops.norm(ops.stack(norms))]);
+        const norm = ops.gradNorm(parameters.map(({ tensor }) => gradOf(tensor)));
+        return ops.stack([ops.sum(ops.stack(losses)), norm]);
       }),
     );
     const [loss, gradNorm] = await summary.values();
@@ -96,9 +96,8 @@ export function update(
   noGrad(() =>
     scope(() => {
       const gradients = parameters.map(({ tensor }) => gradOf(tensor));
-      const factor = maxGradNorm > 0 ? maxGradNorm / (gradNorm + 1e-6) : 1;
-      if (factor < 1) ops.foreachMulScalar_(gradients, Math.fround(factor));
-      optimizer.step(gradients, learningRate);
+      const clip = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (gradNorm + 1e-6)) : 1;
+      optimizer.step(gradients, learningRate, clip);
       for (const { tensor } of parameters) clearGrad(tensor);
     }),
   );

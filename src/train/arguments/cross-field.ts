@@ -1,5 +1,5 @@
 import { UserError } from "../../errors.js";
-import { parsePagingArguments } from "../../optim/optimArgs.js";
+import { chooseOptimizer, OPTIMIZER_NAMES } from "../../optim/catalogue.js";
 import { createScheduler } from "../../optim/schedulers.js";
 import { METRIC_DRIVEN } from "./derive.js";
 import type { FieldValues } from "./table.js";
@@ -52,21 +52,17 @@ export function crossFieldProblems(values: FieldValues): Problem[] {
 }
 
 /** What the chosen optimizer makes of `optim_args`. */
-function optimizerProblem({ optim, optim_args }: FieldValues): Problem | undefined {
-  if (optim_args === null || optim_args === "") return undefined;
-  if (!optim.startsWith("paged_")) {
-    return {
-      name: "optim_args",
-      message: `${optim} takes no extra arguments; use adam_beta1, adam_beta2, adam_epsilon and weight_decay`,
-    };
-  }
-  try {
-    parsePagingArguments(optim_args);
-    return undefined;
-  } catch (error) {
-    if (error instanceof UserError) return { name: "optim_args", message: error.message.replace("optim_args: ", "") };
-    throw error;
-  }
+function optimizerProblem({
+  optim,
+  optim_args,
+  adam_beta1,
+  adam_beta2,
+  adam_epsilon,
+}: FieldValues): Problem | undefined {
+  if (!OPTIMIZER_NAMES.includes(optim)) return undefined; // refused by its field
+  return problemOf(() =>
+    chooseOptimizer(optim, optim_args, { beta1: adam_beta1, beta2: adam_beta2, eps: adam_epsilon }),
+  );
 }
 
 /** Rules among evaluation, saving and what follows a metric; values that the Trainer derives are filled in. */
@@ -110,8 +106,13 @@ function evaluationProblems(values: FieldValues): Problem[] {
 
 /** Builds the schedule of an arbitrary length, because only that knows its parameters. */
 function scheduleProblem(values: FieldValues): Problem | undefined {
+  return problemOf(() => createScheduler(values, { maxSteps: 100 }));
+}
+
+/** The problem that `make` names, as "argument: message". */
+function problemOf(make: () => unknown): Problem | undefined {
   try {
-    createScheduler(values, { maxSteps: 100 });
+    make();
     return undefined;
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
