@@ -142,7 +142,11 @@ void checkFusedAdamW(const std::vector<c10::IValue>& stack) {
   for (const auto& step : steps) {
     TORCH_CHECK(step.numel() == 1 && step.scalar_type() == at::kFloat, "each of state_steps must be one float32");
   }
-  TORCH_CHECK(stack[13].isNone() && stack[14].isNone(), "grad_scale and found_inf are not supported");
+  if (stack[13].isTensor()) {
+    const at::Tensor& scale = stack[13].toTensor();
+    TORCH_CHECK(scale.numel() == 1 && scale.scalar_type() == at::kFloat, "grad_scale must be one float32");
+  }
+  TORCH_CHECK(stack[14].isNone(), "found_inf is not supported");
 }
 
 void execute(Engine& engine, Call& call) {

@@ -139,23 +139,25 @@ Napi::Value closePageFile(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// pageTensor(file, begin, shape): float32, zeros at first.
+/// pageTensor(file, begin, dtype, shape): zeros at first.
 Napi::Value pageTensor(const Napi::CallbackInfo& info) {
   Engine& engine = Engine::of(info.Env());
   auto file = fileOf(info[0], "pageTensor");
   const int64_t begin = integerOf(info[1], "pageTensor: begin");
-  const std::vector<int64_t> shape = shapeOf(info[2], "pageTensor: shape");
-  size_t bytes = sizeof(float);
+  const at::ScalarType type = dtypeOf(info[2], "pageTensor: dtype");
+  const std::vector<int64_t> shape = shapeOf(info[3], "pageTensor: shape");
+  const size_t itemBytes = c10::elementSize(type);
+  size_t bytes = itemBytes;
   for (const int64_t size : shape) {
     TORCH_CHECK(!__builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes), "pageTensor: the shape overflows");
   }
-  TORCH_CHECK(begin >= 0 && begin % 4 == 0 && static_cast<size_t>(begin) <= file->size() &&
+  TORCH_CHECK(begin >= 0 && static_cast<size_t>(begin) % itemBytes == 0 && static_cast<size_t>(begin) <= file->size() &&
                   bytes <= file->size() - static_cast<size_t>(begin),
               "pageTensor: bytes ", begin, " + ", bytes, " lie outside the file of ", file->size());
   Slot slot;
   const double handle = engine.newHandle(slot);
-  engine.enqueue("pageTensor", {}, {slot}, [&engine, slot, file, begin, shape] {
-    engine.put(slot, at::from_blob(file->at(static_cast<size_t>(begin)), shape, [file](void*) {}, at::kFloat));
+  engine.enqueue("pageTensor", {}, {slot}, [&engine, slot, file, begin, type, shape] {
+    engine.put(slot, at::from_blob(file->at(static_cast<size_t>(begin)), shape, [file](void*) {}, type));
   });
   return Napi::Number::New(info.Env(), handle);
 }

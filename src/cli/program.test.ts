@@ -40,7 +40,7 @@ describe("slimtune", () => {
     for (const name of fieldNames) expect(stdout).toContain(name);
     expect(stdout).toMatch(/--learning_rate +The peak of the schedule. \(a number of at least 0; default:\s+0.00005\)/);
     expect(stdout).toMatch(
-      /--optim +The optimizer\. [^(]*\(adamw_torch, adamw_torch_fused, paged_adamw_32bit;\s+default:/,
+      /--optim +The optimizer\. [^(]*\(adamw_torch, adamw_torch_fused, adafactor,[^;]+ paged_adamw_32bit,[^;]+;\s+default:/,
     );
     expect(process.exitCode).toBe(0);
   });

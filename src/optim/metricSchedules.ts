@@ -1,5 +1,5 @@
 /** Learning rates that follow an evaluation metric: equal to PyTorch's ReduceLROnPlateau and transformers' GreedyLR. */
-import type { Parameters } from "./scheduleParameters.js";
+import type { Parameters } from "./parameters.js";
 
 /** What a schedule carries from one evaluation to the next; plain JSON. */
 export interface MetricScheduleState {

@@ -11,12 +11,12 @@ export interface TrainedParameter {
 }
 
 export interface Optimizer {
-  /** One update from the gradients, enqueued. */
-  step(gradients: Tensor[], learningRate: number): void;
+  /** One update from the gradients times `gradientScale`, enqueued; the gradients may be overwritten. */
+  step(gradients: Tensor[], learningRate: number, gradientScale: number): void;
   /** The state by parameter, as it is when each entry is read. */
   stateEntries(): TensorEntry[];
   /** Takes a state over; `read` gives a tensor of its own for a name and shape that stateEntries lists. */
-  loadState(read: (name: string, shape: readonly number[]) => Tensor): void;
+  loadState(read: (name: string, shape: readonly number[]) => Tensor): Promise<void>;
   /** What a person should know before the run. */
   describe(): string | undefined;
   /** What paging has cost so far. */

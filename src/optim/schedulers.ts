@@ -1,7 +1,7 @@
 import { UserError } from "../errors.js";
 import { didYouMean } from "../support/nearest.js";
 import { METRIC_SCHEDULES, type MetricSchedule } from "./metricSchedules.js";
-import { Parameters } from "./scheduleParameters.js";
+import { Parameters } from "./parameters.js";
 
 /** The training arguments that a schedule follows from. */
 export interface ScheduleArguments {
@@ -43,7 +43,11 @@ export function warmupSteps(warmup: number, maxSteps: number): number {
  */
 export function createScheduler(args: ScheduleArguments, { maxSteps }: { maxSteps: number }): Scheduler {
   const name = args.lr_scheduler_type;
-  const parameters = new Parameters(name, args.lr_scheduler_kwargs);
+  const parameters = new Parameters(
+    "lr_scheduler_kwargs",
+    `lr_scheduler_type ${name}`,
+    mapping(args.lr_scheduler_kwargs),
+  );
   const follow = Object.hasOwn(METRIC_SCHEDULES, name) ? METRIC_SCHEDULES[name] : undefined;
   if (follow !== undefined) {
     const metric = follow(args.learning_rate, parameters);
@@ -61,6 +65,20 @@ export function createScheduler(args: ScheduleArguments, { maxSteps }: { maxStep
   const factor = create({ w, n: maxSteps, lr: args.learning_rate }, parameters);
   parameters.refuseUnread();
   return { name, warmupSteps: w, learningRate: (step) => args.learning_rate * factor(step) };
+}
+
+/** `lr_scheduler_kwargs` as a mapping; on a command line it is JSON. */
+function mapping(kwargs: ScheduleArguments["lr_scheduler_kwargs"]): Record<string, unknown> {
+  if (typeof kwargs !== "string") return kwargs ?? {};
+  try {
+    const value: unknown = JSON.parse(kwargs);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  } catch {
+    // said below, with the text
+  }
+  throw new UserError(
+    `lr_scheduler_kwargs: expected a mapping or JSON such as {"num_cycles": 2}, got ${JSON.stringify(kwargs)}`,
+  );
 }
 
 const SCHEDULES: Record<string, (run: Run, parameters: Parameters) => Factor> = {

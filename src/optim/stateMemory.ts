@@ -4,13 +4,14 @@ import { join } from "node:path";
 import { UserError } from "../errors.js";
 import { type Device, ops, PageFile, type Tensor } from "../torch/index.js";
 import { PAGE_ALIGNMENT } from "../torch/pageFile.js";
+import { type StateSpec, stateBytes } from "./updateRule.js";
 
 /** States of some parameters, used together: `enter` before an update of them, `leave` after. */
 export interface StatePage {
   /** Which parameters, by their place in the list. */
   members: number[];
-  /** A float32 tensor of zeros in this page. */
-  zeros(shape: readonly number[]): Tensor;
+  /** A tensor of zeros in this page; each state of its members is taken once, in order. */
+  zeros(spec: StateSpec): Tensor;
   enter(): void;
   leave(): void;
 }
@@ -18,8 +19,8 @@ export interface StatePage {
 export interface StateMemory {
   /** Where the optimizer computes. */
   readonly device: Device;
-  /** Lays out the pages for parameters whose states take so many bytes; called once. */
-  pages(stateBytes: readonly number[]): StatePage[];
+  /** Lays out the pages for the states of each parameter; called once. */
+  pages(states: readonly (readonly StateSpec[])[]): StatePage[];
   /** What a person should know about the layout. */
   describe(): string | undefined;
   stats(): Promise<PagingStats | undefined>;
@@ -39,15 +40,14 @@ export interface PagingStats {
 export class PlainStateMemory implements StateMemory {
   readonly device: Device;
 
-  constructor(device: Device = "cpu") {
+  constructor(device: Device) {
     this.device = device;
   }
 
-  pages(stateBytes: readonly number[]): StatePage[] {
-    const members = Array.from(stateBytes.keys());
-    return [
-      { members, zeros: (shape) => ops.zeros([...shape], "float32", this.device), enter: () => {}, leave: () => {} },
-    ];
+  pages(states: readonly (readonly StateSpec[])[]): StatePage[] {
+    const members = Array.from(states.keys());
+    const zeros = ({ shape, dtype }: StateSpec) => ops.zeros([...shape], dtype, this.device);
+    return [{ members, zeros, enter: () => {}, leave: () => {} }];
   }
 
   describe(): undefined {}
@@ -60,7 +60,11 @@ export class PlainStateMemory implements StateMemory {
 /** A page holds whole parameters, up to about this much; smaller under a small budget. */
 const PAGE_BYTES = 16 * 1024 * 1024;
 
-const aligned = (bytes: number) => Math.ceil(bytes / PAGE_ALIGNMENT) * PAGE_ALIGNMENT;
+/** Tensors in a page begin at multiples of a cache line. */
+const LINE = 64;
+
+const roundUp = (bytes: number, multiple: number) => Math.ceil(bytes / multiple) * multiple;
+const pagedBytes = (spec: StateSpec) => roundUp(stateBytes(spec), LINE);
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 /**
@@ -82,11 +86,12 @@ export class PagedStateMemory implements StateMemory {
     this.#budget = budget ?? Number.POSITIVE_INFINITY;
   }
 
-  pages(stateBytes: readonly number[]): StatePage[] {
+  pages(states: readonly (readonly StateSpec[])[]): StatePage[] {
+    const bytesOf = states.map((specs) => specs.reduce((sum, spec) => sum + pagedBytes(spec), 0));
     const target = Math.min(PAGE_BYTES, this.#budget / 4);
     const groups: number[][] = [];
     let size = Number.POSITIVE_INFINITY;
-    for (const [index, bytes] of stateBytes.entries()) {
+    for (const [index, bytes] of bytesOf.entries()) {
       if (size + bytes > target) {
         groups.push([]);
         size = 0;
@@ -97,9 +102,9 @@ export class PagedStateMemory implements StateMemory {
     let end = 0;
     this.#layout = groups.map((members) => {
       const begin = end;
-      const bytes = members.reduce((sum, index) => sum + stateBytes[index]!, 0);
-      end += aligned(bytes);
-      return { begin, bytes: aligned(bytes) };
+      const bytes = members.reduce((sum, index) => sum + bytesOf[index]!, 0);
+      end += roundUp(bytes, PAGE_ALIGNMENT);
+      return { begin, bytes: end - begin };
     });
     this.#resident = this.#countResident();
     const path = join(this.#folder, `.optimizer-pages-${process.pid}-${randomBytes(4).toString("hex")}`);
@@ -131,9 +136,9 @@ export class PagedStateMemory implements StateMemory {
     let used = 0;
     return {
       members,
-      zeros: (shape) => {
-        const tensor = file.tensor(begin + used, shape);
-        used += 4 * shape.reduce((product, size) => product * size, 1);
+      zeros: (spec) => {
+        const tensor = file.tensor(begin + used, spec.dtype, spec.shape);
+        used += pagedBytes(spec);
         return tensor;
       },
       enter: () => {

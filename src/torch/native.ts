@@ -78,7 +78,7 @@ export interface Native {
   fileTensor(file: number, begin: number, dtype: DType, shape: number[]): Handle;
   createPageFile(path: string, bytes: number): number;
   closePageFile(file: number): void;
-  pageTensor(file: number, begin: number, shape: number[]): Handle;
+  pageTensor(file: number, begin: number, dtype: DType, shape: number[]): Handle;
   pageOut(file: number, begin: number, bytes: number): void;
   prefetch(file: number, begin: number, bytes: number): void;
   pagingStats(file: number): Promise<{ moved: number; waited: number }>;

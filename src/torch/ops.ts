@@ -252,50 +252,7 @@ export function foreachLargest(tensors: Tensor[]): Tensor[] {
   return opMany("aten::_foreach_norm.Scalar", [tensors, Number.POSITIVE_INFINITY], tensors.length);
 }
 
-export function foreachMulScalar_(tensors: Tensor[], factor: number): void {
-  opInPlace("aten::_foreach_mul_.Scalar", tensors, factor);
-}
-
-export function foreachAddScalar_(tensors: Tensor[], value: number): void {
-  opInPlace("aten::_foreach_add_.Scalar", tensors, value);
-}
-
-/** The L2 norm of all elements. */
-export function norm(x: Tensor): Tensor {
-  return op("aten::linalg_vector_norm", x);
-}
-
-export interface AdamWOptions {
-  lr: number;
-  beta1: number;
-  beta2: number;
-  eps: number;
-  weightDecay: number;
-}
-
-/** PyTorch's fused AdamW over all parameters; `steps` are float32 scalars that already count this update. */
-export function fusedAdamW_(
-  parameters: Tensor[],
-  gradients: Tensor[],
-  expAvgs: Tensor[],
-  expAvgSqs: Tensor[],
-  steps: Tensor[],
-  { lr, beta1, beta2, eps, weightDecay }: AdamWOptions,
-): void {
-  opInPlace(
-    "aten::_fused_adamw_",
-    parameters,
-    gradients,
-    expAvgs,
-    expAvgSqs,
-    [],
-    steps,
-    lr,
-    beta1,
-    beta2,
-    weightDecay,
-    eps,
-    false,
-    false,
-  );
+/** The L2 norm of all elements of all tensors, which are float32 and contiguous: [], summed in float64. */
+export function gradNorm(gradients: Tensor[]): Tensor {
+  return op("slimtune::grad_norm", gradients);
 }

@@ -1,5 +1,5 @@
-/** Memory that can leave RAM: float32 tensors over an unnamed file on disk. */
-import { loadNative } from "./native.js";
+/** Memory that can leave RAM: tensors over an unnamed file on disk. */
+import { type DType, loadNative } from "./native.js";
 import { Tensor } from "./tensor.js";
 
 /** Ranges that are moved begin at multiples of this: a multiple of every platform's page. */
@@ -16,9 +16,9 @@ export class PageFile {
     this.#file = loadNative().createPageFile(path, bytes);
   }
 
-  /** A float32 tensor whose bytes begin at `begin`; zeros at first. */
-  tensor(begin: number, shape: readonly number[]): Tensor {
-    return new Tensor(loadNative().pageTensor(this.#file, begin, [...shape]));
+  /** A tensor whose bytes begin at `begin`, a multiple of its element's size; zeros at first. */
+  tensor(begin: number, dtype: DType, shape: readonly number[]): Tensor {
+    return new Tensor(loadNative().pageTensor(this.#file, begin, dtype, [...shape]));
   }
 
   /** Writes a range to disk and gives its RAM back, after the ops enqueued before. */

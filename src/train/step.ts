@@ -76,8 +76,8 @@ export async function accumulate(
     if (items === 0) return { loss: Number.NaN, gradNorm: Number.NaN, tokens: 0, paddedTokens: 0 }; // a mean of nothing
     const summary = noGrad(() =>
       scope(() => {
-        const norms = ops.foreachNorm(parameters.map(({ tensor }) => gradOf(tensor)));
-        return ops.stack([ops.sum(ops.stack(losses)), ops.norm(ops.stack(norms))]);
+        const norm = ops.gradNorm(parameters.map(({ tensor }) => gradOf(tensor)));
+        return ops.stack([ops.sum(ops.stack(losses)), norm]);
       }),
     );
     const [loss, gradNorm] = await summary.values();
@@ -115,9 +115,7 @@ export function update(
       const gradients = parameters.map(({ tensor }) => gradOf(tensor));
       const clip = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (gradNorm + 1e-6)) : 1;
       // Scales are powers of two: as one factor the two round as if one had followed the other.
-      const factor = Math.fround(clip) / lossScale;
-      if (factor !== 1) ops.foreachMulScalar_(gradients, factor);
-      optimizer.step(gradients, learningRate);
+      optimizer.step(gradients, learningRate, Math.fround(clip) / lossScale);
       for (const { tensor } of parameters) clearGrad(tensor);
     }),
   );

@@ -237,19 +237,21 @@ describe("misuse is an error of JavaScript", () => {
   });
 
   it("checks what the fused AdamW kernel does not", async () => {
-    const options = { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weightDecay: 0 };
     const [p, g, m, v] = [vector(1, 2), vector(1, 2), vector(0, 0), vector(0, 0)];
-    const step = vector(1);
-    ops.fusedAdamW_([p], [vector(1)], [m], [v], [step], options);
+    const update = (lists: Tensor[][], steps = [vector(1)], scale?: Tensor) =>
+      opInPlace("aten::_fused_adamw_", ...lists, [], steps, 0.1, 0.9, 0.99, 0, 1e-8, false, false, scale);
+    update([[p], [vector(1)], [m], [v]]);
     await expect(flush()).rejects.toThrow("grads[0] must be contiguous, of the parameter's shape [2]");
-    ops.fusedAdamW_([p], [g], [m], [track(ops.to(v, "float64"))], [step], options);
+    update([[p], [g], [m], [track(ops.to(v, "float64"))]]);
     await expect(flush()).rejects.toThrow("exp_avg_sqs[0] must be contiguous");
-    ops.fusedAdamW_([p], [g], [], [v], [step], options);
+    update([[p], [g], [], [v]]);
     await expect(flush()).rejects.toThrow("exp_avgs has 0 tensors, 1 were expected");
-    ops.fusedAdamW_([p], [g], [m], [v], [vector()], options);
+    update([[p], [g], [m], [v]], [vector()]);
     await expect(flush()).rejects.toThrow("each of state_steps must be one float32");
+    update([[p], [g], [m], [v]], [vector(1)], vector(1, 2));
+    await expect(flush()).rejects.toThrow("grad_scale must be one float32");
     const turned = track(ops.transpose(track(ops.zeros([2, 3])), 0, 1));
-    ops.fusedAdamW_([turned], [turned], [turned], [turned], [step], options);
+    update([[turned], [turned], [turned], [turned]]);
     await expect(flush()).rejects.toThrow("self[0] must be contiguous");
     expect(await values(p)).toEqual([1, 2]);
   });

@@ -337,7 +337,7 @@ const rawFunctions = {
     plain(fc.constantFrom(0, 1, 4096, 9000, 2 ** 55, -1)),
   ],
   closePageFile: [lazy(index, (i) => (pageFiles.length > 3 ? pageFiles[i % pageFiles.length] : -1))],
-  pageTensor: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4, 2, 4096), integer)), plain(shape)],
+  pageTensor: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4, 2, 4096), integer)), plain(dtype), plain(shape)],
   pageOut: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
   prefetch: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
   pagingStats: [pageFile],

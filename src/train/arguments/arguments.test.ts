@@ -164,8 +164,8 @@ describe("wrong arguments", () => {
 
 describe("fates", () => {
   it.each<[Record<string, unknown>, RegExp]>([
-    [{ optim: "paged_adamw_8bit" }, /optim: "paged_adamw_8bit": not built yet; use one of adamw_torch/],
-    [{ optim_args: "rank=2" }, /optim_args: .*takes no extra arguments/],
+    [{ optim: "galore_adamw" }, /optim: "galore_adamw": not built; use one of adamw_torch/],
+    [{ optim_args: "rank=2" }, /optim_args: unknown parameter "rank"; it takes none \(optim adamw_torch_fused\)/],
     [{ optim: "paged_adamw_32bit", optim_args: "page_budget=x" }, /optim_args: page_budget is .x./],
     [{ train_sampling_strategy: "batch_rebalance" }, /one device and no padding; use random, or group_by_length/],
     [
@@ -220,6 +220,7 @@ describe("old names", () => {
     [{ evaluation_strategy: "no" }, { eval_strategy: "no" }],
     [{ group_by_length: false }, { train_sampling_strategy: "random" }],
     [{ group_by_length: true }, { train_sampling_strategy: "group_by_length" }],
+    [{ adafactor: true }, { optim: "adafactor" }],
     [{ include_inputs_for_metrics: true }, { include_for_metrics: ["inputs"] }],
   ])("%j is taken as %j, with a note", (input, expected) => {
     const args = make(input);
@@ -243,7 +244,6 @@ describe("old names", () => {
     [{ warmup_ratio: "a lot" }, /warmup_ratio: as warmup_steps, expected a number/],
     [{ overwrite_output_dir: true }, /choose a new output_dir/],
     [{ save_safetensors: false }, /always saved as safetensors/],
-    [{ adafactor: true }, /adafactor: as optim, "adafactor": not built yet/],
     [{ include_tokens_per_second: true }, /use include_num_input_tokens_seen/],
     [{ push_to_hub_organization: "me" }, /use hub_model_id/],
     [{ no_cuda: true, use_cpu: false }, /use_cpu: no_cuda and use_cpu are the same argument; give use_cpu only/],

@@ -1,5 +1,5 @@
 import { UserError } from "../../errors.js";
-import { parsePagingArguments } from "../../optim/optimArgs.js";
+import { chooseOptimizer, OPTIMIZER_NAMES } from "../../optim/catalogue.js";
 import { createScheduler } from "../../optim/schedulers.js";
 import { checkpointEvery } from "./checkpointing.js";
 import { METRIC_DRIVEN } from "./derive.js";
@@ -55,21 +55,17 @@ export function crossFieldProblems(values: FieldValues): Problem[] {
 }
 
 /** What the chosen optimizer makes of `optim_args`. */
-function optimizerProblem({ optim, optim_args }: FieldValues): Problem | undefined {
-  if (optim_args === null || optim_args === "") return undefined;
-  if (!optim.startsWith("paged_")) {
-    return {
-      name: "optim_args",
-      message: `${optim} takes no extra arguments; use adam_beta1, adam_beta2, adam_epsilon and weight_decay`,
-    };
-  }
-  try {
-    parsePagingArguments(optim_args);
-    return undefined;
-  } catch (error) {
-    if (error instanceof UserError) return { name: "optim_args", message: error.message.replace("optim_args: ", "") };
-    throw error;
-  }
+function optimizerProblem({
+  optim,
+  optim_args,
+  adam_beta1,
+  adam_beta2,
+  adam_epsilon,
+}: FieldValues): Problem | undefined {
+  if (!OPTIMIZER_NAMES.includes(optim)) return undefined; // refused by its field
+  return problemOf(() =>
+    chooseOptimizer(optim, optim_args, { beta1: adam_beta1, beta2: adam_beta2, eps: adam_epsilon }),
+  );
 }
 
 /** Rules among evaluation, saving and what follows a metric; values that the Trainer derives are filled in. */

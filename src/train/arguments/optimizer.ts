@@ -1,3 +1,4 @@
+import { OPTIMIZER_NAMES } from "../../optim/catalogue.js";
 import { either, field, group, number, oneOf, orNull, text, textList } from "./field.js";
 
 /** The optimizers of transformers 5.18. */
@@ -45,8 +46,6 @@ const OPTIMIZERS = [
   "stable_adamw",
 ] as const;
 
-const BUILT = new Set<string>(["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit"]);
-
 export const optimizer = group(
   "Optimizer",
   "How gradients become updates. The defaults of AdamW suit most fine-tuning; learning_rate (next group) matters far more.",
@@ -54,39 +53,40 @@ export const optimizer = group(
     optim: field(oneOf(OPTIMIZERS), {
       default: "adamw_torch_fused",
       fate: "honoured",
-      refuse: (name) => (BUILT.has(name) ? undefined : `not built yet; use one of ${[...BUILT].join(", ")}`),
-      help: "The optimizer. The paged ones keep their states in pages that move to disk when memory runs short, or beyond optim_args' page_budget.",
+      refuse: (name) =>
+        OPTIMIZER_NAMES.includes(name) ? undefined : `not built; use one of ${OPTIMIZER_NAMES.join(", ")}`,
+      help: "The optimizer. 8-bit ones keep their states in a quarter of the memory; paged ones keep them in pages that move to disk when memory runs short, or beyond optim_args' page_budget. Which one when: docs/optimizers.md.",
     }),
     optim_args: field(orNull(text()), {
       default: null,
       fate: "honoured",
-      help: 'Extra arguments of the optimizer, as "name=value,name=value". paged_adamw_32bit takes page_budget: how much of its states stays in memory, such as page_budget=64MiB.',
+      help: 'Extra arguments of the optimizer, as "name=value,name=value". sgd: momentum, dampening, nesterov. rmsprop: alpha, eps, momentum, centered. rmsprop_bnb: alpha, eps. adagrad: lr_decay, eps. ademamix: beta1, beta2, beta3, alpha, eps, t_alpha, t_beta3. Paged ones: page_budget, how much of their states stays in memory, such as page_budget=64MiB.',
     }),
     optim_target_modules: field(orNull(either(text(), textList())), {
       default: null,
       fate: "refused",
-      why: "it belongs to the GaLore and APOLLO optimizers, which are not built yet; remove it",
+      why: "it belongs to the GaLore and APOLLO optimizers, which are not built; remove it",
       help: "Modules that a low-rank optimizer projects.",
     }),
     weight_decay: field(number({ min: 0 }), {
       default: 0.0,
       fate: "honoured",
-      help: "AdamW's decoupled weight decay; biases and the weights of norms are never decayed.",
+      help: "Weight decay: of sgd, rmsprop and adagrad a part of the gradient, else decoupled from it. Biases and the weights of norms are never decayed.",
     }),
     adam_beta1: field(number({ min: 0, below: 1 }), {
       default: 0.9,
       fate: "honoured",
-      help: "Decay of AdamW's running mean of the gradients.",
+      help: "Decay of the running mean of the gradients, of AdamW, Lion and AdEMAMix.",
     }),
     adam_beta2: field(number({ min: 0, below: 1 }), {
       default: 0.999,
       fate: "honoured",
-      help: "Decay of AdamW's running mean of the squared gradients.",
+      help: "Decay of the running mean of the squared gradients, of AdamW and AdEMAMix; of Lion, of the mean that it keeps.",
     }),
     adam_epsilon: field(number({ min: 0 }), {
       default: 1e-8,
       fate: "honoured",
-      help: "Added to the denominator of AdamW's update.",
+      help: "Added to the denominator of an update, of AdamW and AdEMAMix.",
     }),
     max_grad_norm: field(number({ min: 0 }), {
       default: 1.0,

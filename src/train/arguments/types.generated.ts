@@ -36,19 +36,19 @@ export interface TrainingArgumentsFields {
   /** Updates in which the learning rate rises from 0 to its peak; below 1, a share of all updates. Default: 0. */
   warmup_steps: number;
   // Optimizer
-  /** The optimizer. The paged ones keep their states in pages that move to disk when memory runs short, or beyond optim_args' page_budget. Only: adamw_torch, adamw_torch_fused, paged_adamw_32bit. Default: "adamw_torch_fused". */
+  /** The optimizer. 8-bit ones keep their states in a quarter of the memory; paged ones keep them in pages that move to disk when memory runs short, or beyond optim_args' page_budget. Which one when: docs/optimizers.md. Only: adamw_torch, adamw_torch_fused, adafactor, ademamix, sgd, adagrad, adamw_bnb_8bit, adamw_8bit, ademamix_8bit, lion_8bit, lion_32bit, paged_adamw_32bit, paged_adamw_8bit, paged_ademamix_32bit, paged_ademamix_8bit, paged_lion_32bit, paged_lion_8bit, rmsprop, rmsprop_bnb, rmsprop_bnb_8bit, rmsprop_bnb_32bit. Default: "adamw_torch_fused". */
   optim: "adamw_torch" | "adamw_torch_fused" | "adamw_torch_xla" | "adamw_torch_npu_fused" | "adafactor" | "adamw_anyprecision" | "adamw_torch_4bit" | "adamw_torch_8bit" | "ademamix" | "sgd" | "adagrad" | "adamw_bnb_8bit" | "adamw_8bit" | "ademamix_8bit" | "lion_8bit" | "lion_32bit" | "paged_adamw_32bit" | "paged_adamw_8bit" | "paged_ademamix_32bit" | "paged_ademamix_8bit" | "paged_lion_32bit" | "paged_lion_8bit" | "rmsprop" | "rmsprop_bnb" | "rmsprop_bnb_8bit" | "rmsprop_bnb_32bit" | "galore_adamw" | "galore_adamw_8bit" | "galore_adafactor" | "galore_adamw_layerwise" | "galore_adamw_8bit_layerwise" | "galore_adafactor_layerwise" | "lomo" | "adalomo" | "grokadamw" | "schedule_free_radam" | "schedule_free_adamw" | "schedule_free_sgd" | "apollo_adamw" | "apollo_adamw_layerwise" | "stable_adamw";
-  /** Extra arguments of the optimizer, as "name=value,name=value". paged_adamw_32bit takes page_budget: how much of its states stays in memory, such as page_budget=64MiB. Default: null. */
+  /** Extra arguments of the optimizer, as "name=value,name=value". sgd: momentum, dampening, nesterov. rmsprop: alpha, eps, momentum, centered. rmsprop_bnb: alpha, eps. adagrad: lr_decay, eps. ademamix: beta1, beta2, beta3, alpha, eps, t_alpha, t_beta3. Paged ones: page_budget, how much of their states stays in memory, such as page_budget=64MiB. Default: null. */
   optim_args: string | null;
-  /** Modules that a low-rank optimizer projects. Refused: it belongs to the GaLore and APOLLO optimizers, which are not built yet; remove it. Default: null. */
+  /** Modules that a low-rank optimizer projects. Refused: it belongs to the GaLore and APOLLO optimizers, which are not built; remove it. Default: null. */
   optim_target_modules: string | string[] | null;
-  /** AdamW's decoupled weight decay; biases and the weights of norms are never decayed. Default: 0. */
+  /** Weight decay: of sgd, rmsprop and adagrad a part of the gradient, else decoupled from it. Biases and the weights of norms are never decayed. Default: 0. */
   weight_decay: number;
-  /** Decay of AdamW's running mean of the gradients. Default: 0.9. */
+  /** Decay of the running mean of the gradients, of AdamW, Lion and AdEMAMix. Default: 0.9. */
   adam_beta1: number;
-  /** Decay of AdamW's running mean of the squared gradients. Default: 0.999. */
+  /** Decay of the running mean of the squared gradients, of AdamW and AdEMAMix; of Lion, of the mean that it keeps. Default: 0.999. */
   adam_beta2: number;
-  /** Added to the denominator of AdamW's update. Default: 1e-8. */
+  /** Added to the denominator of an update, of AdamW and AdEMAMix. Default: 1e-8. */
   adam_epsilon: number;
   /** Gradients are scaled down so that their norm over all trained weights is at most this. 0: no clipping (grad_norm is still logged). Default: 1. */
   max_grad_norm: number;

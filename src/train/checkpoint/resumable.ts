@@ -102,7 +102,7 @@ export async function restoreWeights(
   stem: WeightsStem,
   parameters: readonly TrainedParameter[],
 ): Promise<void> {
-  withTensors((await resolveWeights(folder, stem)).headers, (weights) =>
+  await withTensors((await resolveWeights(folder, stem)).headers, async (weights) =>
     noGrad(() => {
       for (const { name, tensor, shape } of parameters) scope(() => ops.copy_(tensor, weights(name, shape)));
     }),
@@ -118,7 +118,7 @@ export async function restore(
   device: Device,
 ): Promise<void> {
   await restoreWeights(folder, stem, parameters);
-  withTensors([await readHeader(join(folder, OPTIMIZER))], (state) => optimizer.loadState(state));
+  await withTensors([await readHeader(join(folder, OPTIMIZER))], (state) => optimizer.loadState(state));
   const rng = await readHeader(join(folder, RNG));
   const bytes = await readFile(rng.path);
   for (const name of new Set<Device>(["cpu", device])) {
@@ -128,14 +128,14 @@ export async function restore(
 }
 
 /** Gives `use` a reader of the files' tensors by name and shape; the files are open that long. */
-function withTensors(
+async function withTensors(
   headers: readonly SafetensorsHeader[],
-  use: (read: (name: string, shape: readonly number[]) => Tensor) => void,
-): void {
+  use: (read: (name: string, shape: readonly number[]) => Tensor) => Promise<void>,
+): Promise<void> {
   const files: { tensors: SafetensorsHeader["tensors"]; map: MappedFile }[] = [];
   try {
     for (const { path, tensors } of headers) files.push({ tensors, map: new MappedFile(path) });
-    use((name, shape) => {
+    await use((name, shape) => {
       for (const { tensors, map } of files) {
         const info = tensors.get(name);
         if (info && info.shape.join() === shape.join())

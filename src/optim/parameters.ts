@@ -7,19 +7,25 @@ interface Range {
   below?: number;
 }
 
-/** Reads `lr_scheduler_kwargs`; what no schedule has read by the end is an error, never ignored. */
+/** Reads named values of a user, such as `lr_scheduler_kwargs`; what nobody has read by the end is an error, never ignored. */
 export class Parameters {
-  private readonly schedule: string;
-  private readonly given: Record<string, unknown>;
+  private readonly argument: string;
+  private readonly owner: string;
+  protected readonly given: Record<string, unknown>;
   private readonly known = new Set<string>();
 
-  constructor(schedule: string, kwargs: Record<string, unknown> | string | null) {
-    this.schedule = schedule;
-    this.given = typeof kwargs === "string" ? this.parse(kwargs) : (kwargs ?? {});
+  /**
+   * @param argument that the values came in
+   * @param owner what they are for, as a person would say it
+   */
+  constructor(argument: string, owner: string, given: Record<string, unknown>) {
+    this.argument = argument;
+    this.owner = owner;
+    this.given = given;
   }
 
   fail(problem: string): never {
-    throw new UserError(`lr_scheduler_kwargs: ${problem} (lr_scheduler_type ${this.schedule})`);
+    throw new UserError(`${this.argument}: ${problem} (${this.owner})`);
   }
 
   optionalNumber(name: string, { min, above, below }: Range = {}): number | undefined {
@@ -54,23 +60,13 @@ export class Parameters {
   refuseUnread(): void {
     for (const name of Object.keys(this.given)) {
       if (this.known.has(name)) continue;
-      const takes = this.known.size === 0 ? "this schedule takes none" : `it takes ${[...this.known].join(", ")}`;
+      const takes = this.known.size === 0 ? "it takes none" : `it takes ${[...this.known].join(", ")}`;
       this.fail(`unknown parameter "${name}"${didYouMean(name, this.known)}; ${takes}`);
     }
   }
 
-  private read(name: string): unknown {
+  protected read(name: string): unknown {
     this.known.add(name);
     return Object.hasOwn(this.given, name) ? this.given[name] : undefined;
-  }
-
-  private parse(text: string): Record<string, unknown> {
-    try {
-      const value: unknown = JSON.parse(text);
-      if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-    } catch {
-      // said below, with the text
-    }
-    return this.fail(`expected a mapping or JSON such as {"num_cycles": 2}, got ${JSON.stringify(text)}`);
   }
 }

@@ -1,0 +1,167 @@
+// slimtune::adafactor_step_: Adafactor (https://arxiv.org/abs/1804.04235) as transformers.optimization.Adafactor computes it
+// without scale_parameter, relative_step and first moment. A matrix keeps the mean squares of its rows and of its columns
+// only; three passes over its gradient take the place of float32 temporaries of its size.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "vectorised.h"
+
+namespace slimtune {
+namespace {
+
+constexpr int64_t kChunk = 1 << 14;   // elements worth a thread's while
+constexpr int64_t kMostChunks = 64;   // of a matrix: each has column sums of its own
+
+struct Adafactor {
+  float scale, lr, weightDecay;
+  float decay;  // of the mean squares, at this update
+  float eps, clip;
+  void follow(float& mean, float now) const { mean = decay * mean + (1.f - decay) * now; }
+  /// What an update of that root mean square is multiplied by.
+  float rate(double squares, int64_t count) const {
+    const double rms = std::sqrt(squares / static_cast<double>(count));
+    return static_cast<float>(lr / std::max(1., rms / clip));
+  }
+};
+
+/// columns[j] += g[j]²; returns Σ g².
+SLIMTUNE_VECTORISED float addSquares(const float* gradient, float scale, float* columns, int64_t count) {
+  float sum = 0.f;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < count; j++) {
+    const float square = gradient[j] * scale * (gradient[j] * scale);
+    columns[j] += square;
+    sum += square;
+  }
+  return sum;
+}
+
+/// Σ (g·factor)².
+SLIMTUNE_VECTORISED float sumSquares(const float* gradient, const float* factors, int64_t count) {
+  float sum = 0.f;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < count; j++) sum += gradient[j] * factors[j] * (gradient[j] * factors[j]);
+  return sum;
+}
+
+SLIMTUNE_VECTORISED void apply(float* p, const float* gradient, const float* factors, float decay, float rate,
+                               int64_t count) {
+#pragma omp simd
+  for (int64_t j = 0; j < count; j++) p[j] = p[j] * decay - rate * gradient[j] * factors[j];
+}
+
+/// One value for each 1/√mean.
+std::vector<float> inverseRoots(const float* means, int64_t count) {
+  std::vector<float> roots(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; i++) roots[static_cast<size_t>(i)] = 1.f / std::sqrt(means[i]);
+  return roots;
+}
+
+/// p, gradient [R, C]; rowMeans [R], columnMeans [C].
+void updateMatrix(const Adafactor& o, float* p, const float* gradient, float* rowMeans, float* columnMeans, int64_t R,
+                  int64_t C) {
+  const int64_t rows = std::max<int64_t>({1, kChunk / C, (R + kMostChunks - 1) / kMostChunks});  // of a chunk
+  const int64_t chunks = (R + rows - 1) / rows;
+  const auto eachChunk = [&](auto&& work) {
+    at::parallel_for(0, chunks, 1, [&](int64_t first, int64_t last) {
+      for (int64_t c = first; c < last; c++) work(static_cast<size_t>(c), c * rows, std::min((c + 1) * rows, R));
+    });
+  };
+
+  std::vector<float> columnSums(static_cast<size_t>(chunks * C));
+  eachChunk([&](size_t chunk, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      float* columns = columnSums.data() + static_cast<int64_t>(chunk) * C;
+      const float squares = addSquares(gradient + i * C, o.scale, columns, C);
+      o.follow(rowMeans[i], squares / static_cast<float>(C) + o.eps);
+    }
+  });
+  for (int64_t j = 0; j < C; j++) {
+    double sum = 0;
+    for (int64_t chunk = 0; chunk < chunks; chunk++) sum += columnSums[static_cast<size_t>(chunk * C + j)];
+    o.follow(columnMeans[j], static_cast<float>(sum / static_cast<double>(R)) + o.eps);
+  }
+
+  // The mean square of an element is about its row's times its column's, over the mean of the rows'.
+  const double mean = std::accumulate(rowMeans, rowMeans + R, 0.) / static_cast<double>(R);
+  const std::vector<float> columnFactors = inverseRoots(columnMeans, C);
+  const auto rowFactor = [&](int64_t i) { return o.scale / std::sqrt(rowMeans[i] / static_cast<float>(mean)); };
+  std::vector<double> squares(static_cast<size_t>(chunks));
+  eachChunk([&](size_t chunk, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const double factor = rowFactor(i);
+      squares[chunk] += factor * factor * sumSquares(gradient + i * C, columnFactors.data(), C);
+    }
+  });
+  const float rate = o.rate(std::accumulate(squares.begin(), squares.end(), 0.), R * C);
+  eachChunk([&](size_t, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      apply(p + i * C, gradient + i * C, columnFactors.data(), 1.f - o.weightDecay * o.lr, rate * rowFactor(i), C);
+    }
+  });
+}
+
+/// p, gradient, means [N]
+void updateVector(const Adafactor& o, float* p, const float* gradient, float* means, int64_t N) {
+  for (int64_t i = 0; i < N; i++) o.follow(means[i], gradient[i] * o.scale * (gradient[i] * o.scale) + o.eps);
+  const std::vector<float> factors = inverseRoots(means, N);
+  const double squares = static_cast<double>(o.scale) * o.scale * sumSquares(gradient, factors.data(), N);
+  apply(p, gradient, factors.data(), 1.f - o.weightDecay * o.lr, o.rate(squares, N) * o.scale, N);
+}
+
+bool isPlain(const at::Tensor& tensor, at::IntArrayRef shape) {
+  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.is_contiguous() &&
+         tensor.scalar_type() == at::kFloat && tensor.sizes() == shape;
+}
+
+/// states: of a matrix the means of its rows [R] and of its columns [C], of a vector [N]; one parameter's after the other's.
+void adafactorStep(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale, double lr,
+                   double weightDecay, double decay, double eps, double clipThreshold) {
+  const auto narrow = [](double value) { return static_cast<float>(value); };
+  const Adafactor o{narrow(gradientScale), narrow(lr), narrow(weightDecay), narrow(decay), narrow(eps), narrow(clipThreshold)};
+  TORCH_CHECK(gradients.size() == self.size(), "expected ", self.size(), " gradients, got ", gradients.size());
+  std::vector<size_t> first;  // of a parameter's states
+  size_t end = 0;
+  for (size_t i = 0; i < self.size(); i++) {
+    const at::IntArrayRef shape = self[i].sizes();
+    TORCH_CHECK((shape.size() == 1 || shape.size() == 2) && isPlain(self[i], shape) && isPlain(gradients[i], shape),
+                "parameter ", i, " and its gradient must be contiguous float32 vectors or matrices of one shape");
+    for (const int64_t size : shape) {
+      TORCH_CHECK(end < states.size() && isPlain(states[end], {size}), "state ", end, " must be float32 [", size, "]");
+      first.resize(i + 1, end++);
+    }
+  }
+  TORCH_CHECK(end == states.size(), "expected ", end, " states, got ", states.size());
+
+  const auto update = [&](size_t i) {
+    if (self[i].numel() == 0) return;
+    float* p = self[i].data_ptr<float>();
+    const float* gradient = gradients[i].data_ptr<float>();
+    float* rows = states[first[i]].data_ptr<float>();
+    if (self[i].dim() == 1) return updateVector(o, p, gradient, rows, self[i].numel());
+    updateMatrix(o, p, gradient, rows, states[first[i] + 1].data_ptr<float>(), self[i].size(0), self[i].size(1));
+  };
+  // Large ones are parallel inside, small ones among each other.
+  for (size_t i = 0; i < self.size(); i++) {
+    if (self[i].numel() > kChunk) update(i);
+  }
+  at::parallel_for(0, static_cast<int64_t>(self.size()), 1, [&](int64_t begin, int64_t last) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(last); i++) {
+      if (self[i].numel() <= kChunk) update(i);
+    }
+  });
+}
+
+TORCH_LIBRARY_FRAGMENT(slimtune, library) {
+  library.def(
+      "adafactor_step_(Tensor(a!)[] self, Tensor[] gradients, Tensor(b!)[] states, float gradient_scale, float lr, "
+      "float weight_decay, float decay, float eps, float clip_threshold) -> ()");
+}
+TORCH_LIBRARY_IMPL(slimtune, CPU, library) { library.impl("adafactor_step_", adafactorStep); }
+
+}  // namespace
+}  // namespace slimtune

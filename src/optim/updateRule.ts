@@ -1,0 +1,39 @@
+/** What makes one optimizer differ from another: the states it keeps for a parameter, and its update. */
+import { type Device, type DType, dtypeBytes, type Tensor } from "../torch/index.js";
+import type { TrainedParameter } from "./optimizer.js";
+
+export interface StateSpec {
+  name: string;
+  shape: readonly number[];
+  dtype: Extract<DType, "float32" | "uint8">;
+}
+
+/** A parameter in an update; `states` in the order of their specs. */
+export interface Slot {
+  parameter: TrainedParameter;
+  gradient: Tensor;
+  states: Tensor[];
+}
+
+export interface UpdateOptions {
+  /** This update, counted from 1. */
+  step: number;
+  lr: number;
+  weightDecay: number;
+  /** What every gradient is multiplied by first: clipping. */
+  gradientScale: number;
+  /** Of the weights and states. */
+  device: Device;
+}
+
+export interface UpdateRule {
+  states(parameter: TrainedParameter): StateSpec[];
+  /** Updates the weights and the states of some parameters, enqueued. */
+  update(slots: readonly Slot[], options: UpdateOptions): void;
+}
+
+export const elementCount = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
+
+export const float32State = (name: string, shape: readonly number[]): StateSpec => ({ name, shape, dtype: "float32" });
+
+export const stateBytes = ({ shape, dtype }: StateSpec) => elementCount(shape) * dtypeBytes(dtype);
