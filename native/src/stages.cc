@@ -45,7 +45,7 @@ SLIMTUNE_VECTORISED void normRowsBackward(const T* dy, const T* x, const T* weig
 
 template <typename T>
 SLIMTUNE_INLINE T sigmoid(T x) {
-  return T(1) / (T(1) + vectorExp(x < T(-88) ? T(88) : -x));
+  return T(1) / (T(1) + vectorExp(std::min(-x, T(88))));
 }
 
 template <typename T>
