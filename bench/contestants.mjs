@@ -26,24 +26,39 @@ const slimtune =
   ];
 
 const python =
-  (trainer) =>
+  (trainer, { bf16 = false } = {}) =>
   ({ config }, output, pythonPath) => {
     const { model, dataset, lora, training_args: args } = config;
     const [{ path, columns = { prompt: "prompt", completion: "completion" } }] = datasetEntries(dataset);
     mkdirSync(output, { recursive: true });
     const file = join(output, "run.json");
-    const training_args = { ...Object.fromEntries(shared.map((name) => [name, args[name]])), output_dir: output };
-    const run = { trainer, model, dataset: path, columns, lora, max_length: args.max_length, training_args };
+    const training_args = { ...Object.fromEntries(shared.map((name) => [name, args[name]])), bf16, output_dir: output };
+    const run = {
+      trainer,
+      model,
+      dataset: path,
+      columns,
+      lora: lora ?? null,
+      max_length: args.max_length,
+      training_args,
+    };
     writeFileSync(file, JSON.stringify(run));
     return [pythonPath, "-u", peer, file]; // -u: each log line comes when it is printed
   };
 
-/** `exact`: computes in float32, so that losses must agree. */
+/** `exact`: computes in float32, so that losses must agree. Python's bf16 is many times slower on some CPUs. */
 export const contestants = {
   slimtune: { title: "slimtune", exact: true, command: slimtune() },
-  "slimtune-bf16": { title: "slimtune, bf16: true", exact: false, command: slimtune("--bf16") },
-  trl: { title: "TRL SFTTrainer + PEFT", exact: true, python: true, command: python("trl") },
-  transformers: { title: "transformers Trainer + PEFT", exact: true, python: true, command: python("transformers") },
+  "slimtune-bf16": { title: "slimtune, bf16", exact: false, command: slimtune("--bf16") },
+  trl: { title: "TRL", exact: true, python: true, command: python("trl") },
+  transformers: { title: "transformers", exact: true, python: true, command: python("transformers") },
+  "trl-bf16": { title: "TRL, bf16", exact: false, python: true, command: python("trl", { bf16: true }) },
+  "transformers-bf16": {
+    title: "transformers, bf16",
+    exact: false,
+    python: true,
+    command: python("transformers", { bf16: true }),
+  },
 };
 
 /** Loss and gradient norm of each update, from the state file that every program writes. */

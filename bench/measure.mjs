@@ -5,11 +5,15 @@ import { createInterface } from "node:readline";
 
 const POLL_MS = 50;
 
-/** The largest resident memory of a process so far, in bytes; undefined where the system does not tell. */
-function peakMemory(pid) {
+/**
+ * A process's memory in bytes: the largest that was resident so far, which counts mapped files (a model's, a page file)
+ * as far as they are in memory, and what of its own is resident now. Undefined where the system does not tell.
+ */
+function memoryOf(pid) {
   try {
-    const kilobytes = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-    return kilobytes && Number(kilobytes) * 1024;
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    const bytes = (field) => Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(status)[1]) * 1024;
+    return { peak: bytes("VmHWM"), anonymous: bytes("RssAnon") };
   } catch {
     return undefined;
   }
@@ -20,7 +24,8 @@ export const isStepLine = (line) => /['"]loss['"]: /.test(line);
 
 /**
  * Runs a program that prints one log entry per update.
- * @returns seconds from the start to the end of each update and to the exit, and the peak resident memory in bytes
+ * @returns seconds from the start to the end of each update and to the exit; the peak of the resident memory in bytes,
+ *   and of the part that is no mapped file (sampled 20 times a second)
  * @throws Error with the end of the output when the program fails
  */
 export async function measure([command, ...args], { env = process.env, cwd } = {}) {
@@ -40,8 +45,12 @@ export async function measure([command, ...args], { env = process.env, cwd } = {
   });
   lines[1].on("line", keep);
   let peakBytes;
+  let peakAnonymousBytes;
   const poll = setInterval(() => {
-    peakBytes = peakMemory(child.pid) ?? peakBytes;
+    const memory = memoryOf(child.pid);
+    if (!memory) return;
+    peakBytes = memory.peak;
+    peakAnonymousBytes = Math.max(peakAnonymousBytes ?? 0, memory.anonymous);
   }, POLL_MS);
   try {
     const status = await new Promise((resolve, reject) => {
@@ -52,5 +61,5 @@ export async function measure([command, ...args], { env = process.env, cwd } = {
   } finally {
     clearInterval(poll);
   }
-  return { stepEnds, exit: seconds(), peakBytes };
+  return { stepEnds, exit: seconds(), peakBytes, peakAnonymousBytes };
 }

@@ -1,6 +1,6 @@
 """The same run with Python's trainers, as a user would write it: `python peer.py run.json`.
 
-run.json: {trainer: "trl" | "transformers", model, dataset, columns, lora, training_args}, written by the harness.
+run.json: {trainer: "trl" | "transformers", model, dataset, columns, lora | null, max_length, training_args}, written by the harness.
 """
 
 import json
@@ -60,7 +60,6 @@ def main() -> None:
     args = {
         **run["training_args"],
         "use_cpu": True,
-        "bf16": False,
         "gradient_checkpointing": False,
         "save_strategy": "no",
         "logging_steps": 1,
@@ -69,7 +68,8 @@ def main() -> None:
     }
     set_seed(args["seed"])
     model = AutoModelForCausalLM.from_pretrained(run["model"], dtype=torch.float32)
-    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **run["lora"]))
+    if run["lora"]:
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **run["lora"]))
     build = {"trl": trl_trainer, "transformers": transformers_trainer}[run["trainer"]]
     trainer = build(run, model, AutoTokenizer.from_pretrained(run["model"]), args)
     trainer.train()

@@ -7,30 +7,25 @@ export function median(values) {
   return sorted.length % 2 ? sorted[Math.floor(middle)] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-const sum = (values) => values.reduce((total, value) => total + value, 0);
-
-/** Figures of one run; the first update, which pays for the start, counts as warm-up. */
-export function figures({ stepEnds, peakBytes }, steps) {
-  const seconds = stepEnds.at(-1) - stepEnds[0];
-  const measured = steps.slice(1);
-  return {
-    tokensPerSecond: sum(measured.map(({ tokens }) => tokens)) / seconds,
-    secondsPerStep: seconds / measured.length,
-    gflops: sum(measured.map(({ flops }) => flops)) / seconds / 1e9,
-    peakBytes,
-  };
+/** Each update of a run by itself; the first, which pays for the start, is left out. */
+export function updatesOf({ stepEnds }, steps) {
+  return steps.slice(1).map(({ tokens, flops }, i) => {
+    const seconds = stepEnds[i + 1] - stepEnds[i];
+    return { seconds, tokensPerSecond: tokens / seconds, gflops: flops / seconds / 1e9 };
+  });
 }
 
-/** Medians over the runs of one contestant. */
+/** Medians of one contestant: of speed over the updates of all its runs, of memory and of starts over the runs. */
 export function summarise(runs, starts, steps, peakGflops) {
-  const all = runs.map((run) => figures(run, steps));
-  const middle = (name) => median(all.map((one) => one[name]));
+  const updates = runs.map((run) => updatesOf(run, steps));
+  const middle = (name) => median(updates.flat().map((one) => one[name]));
   return {
     tokensPerSecond: middle("tokensPerSecond"),
-    tokensPerSecondOfRuns: all.map((one) => one.tokensPerSecond),
-    secondsPerStep: middle("secondsPerStep"),
+    tokensPerSecondOfUpdates: updates.map((run) => run.map((one) => one.tokensPerSecond)),
+    secondsPerStep: middle("seconds"),
     shareOfPeak: middle("gflops") / peakGflops,
-    peakBytes: middle("peakBytes"),
+    peakBytes: median(runs.map((run) => run.peakBytes)),
+    peakAnonymousBytes: median(runs.map((run) => run.peakAnonymousBytes)),
     secondsToFirstStep: median(starts.map(({ stepEnds }) => stepEnds[0])),
   };
 }
@@ -52,7 +47,7 @@ export function disagreement(curves) {
   return largest;
 }
 
-const gigabytes = (bytes) => (bytes === undefined ? "?" : `${(bytes / 1e9).toFixed(2)} GB`);
+export const gigabytes = (bytes) => (bytes === undefined ? "?" : `${(bytes / 1e9).toFixed(2)} GB`);
 
 /** Rows of the table: its title, what is shown of a summary, and the number that a ratio is made of. */
 const rows = [
@@ -60,12 +55,19 @@ const rows = [
   ["seconds per step", (s) => s.secondsPerStep.toFixed(2), (s) => s.secondsPerStep],
   ["share of GEMM peak", (s) => s.shareOfPeak.toFixed(2), (s) => s.shareOfPeak],
   ["peak resident memory", (s) => gigabytes(s.peakBytes), (s) => s.peakBytes],
+  ["of it no mapped file, peak", (s) => gigabytes(s.peakAnonymousBytes), (s) => s.peakAnonymousBytes],
   [
     "command to end of first step, tiny model",
     (s) => `${s.secondsToFirstStep.toFixed(2)} s`,
     (s) => s.secondsToFirstStep,
   ],
 ];
+
+/** A Markdown table; the first column is text, the others are numbers. */
+export function markdownTable(head, body) {
+  const rule = head.map((_, i) => (i === 0 ? "---" : "---:"));
+  return [head, rule, ...body].map(line).join("\n");
+}
 
 const line = (cells) => `| ${cells.join(" | ")} |`;
 
@@ -78,15 +80,16 @@ export function figureTable(columns) {
     show(own.summary),
     ...others.flatMap(({ summary }) => [show(summary), (value(own.summary) / value(summary)).toFixed(2)]),
   ]);
-  return [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...body].map(line).join("\n");
+  return markdownTable(head, body);
 }
 
-/** A Markdown table of each run by itself: how far the runs lie apart is how far a ratio can be trusted. */
-export function runTable(columns) {
-  const speeds = columns.map(({ summary }) => summary.tokensPerSecondOfRuns);
-  const head = ["run", ...columns.map(({ title }) => `tokens/s, ${title}`)];
-  const body = speeds[0].map((_, run) => [run + 1, ...speeds.map((speed) => speed[run].toFixed(1))]);
-  return [head, head.map(() => "---:"), ...body].map(line).join("\n");
+/** A Markdown table of each measured update: how far they lie apart is how far a ratio can be trusted. */
+export function updateTable(columns) {
+  const speeds = columns.map(({ summary }) => summary.tokensPerSecondOfUpdates);
+  const body = speeds[0].flatMap((updates, run) =>
+    updates.map((_, i) => [`${run + 1}, ${i + 2}`, ...speeds.map((runs) => runs[run][i].toFixed(1))]),
+  );
+  return markdownTable(["run, update", ...columns.map(({ title }) => `tokens/s, ${title}`)], body);
 }
 
 /** A Markdown table of each update's loss and gradient norm. */
@@ -96,5 +99,5 @@ export function curveTable(columns) {
     step + 1,
     ...columns.flatMap(({ curve }) => [curve[step].loss.toFixed(6), curve[step].grad_norm.toFixed(6)]),
   ]);
-  return [head, head.map(() => "---:"), ...body].map(line).join("\n");
+  return markdownTable(head, body);
 }

@@ -31,8 +31,9 @@ export function linearWeights(folder) {
 }
 
 /**
- * Tokens and FLOPs of the first updates of a run, in the order of training. FLOPs are those of a frozen model's linear
- * layers, 4 per weight and token (forward, and backward to the activations), with the head at labelled tokens only.
+ * Tokens and FLOPs of the first updates of a run, in the order of training. FLOPs are those of the model's own linear
+ * layers, with the head at labelled tokens only: 4 per weight and token where weights are frozen (forward, and backward to
+ * the activations), 6 where they are trained (and backward to the weights).
  */
 export async function workload(config, steps) {
   const { training_args: args } = config;
@@ -41,6 +42,7 @@ export async function workload(config, steps) {
   const { decoder, head } = linearWeights(config.model);
   const plan = planRun(examples.length, args);
   const size = args.per_device_train_batch_size;
+  const perWeight = config.lora ? 4 : 6;
   const work = [];
   for (let step = 0; step < steps; step++) {
     const order = await epochOrder(plan.examples, Math.floor(step / plan.stepsPerEpoch), args);
@@ -49,7 +51,7 @@ export async function workload(config, steps) {
       Array.from(order.subarray((first + i) * size, (first + i + 1) * size), (row) => examples[row]),
     );
     const counted = count(batches);
-    work.push({ ...counted, flops: 4 * (decoder * counted.tokens + head * counted.labels) });
+    work.push({ ...counted, flops: perWeight * (decoder * counted.tokens + head * counted.labels) });
   }
   return work;
 }
