@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { isStepLine, measure } from "./measure.mjs";
-import { curveTable, disagreement, figures, figureTable, median, runTable, summarise } from "./summary.mjs";
+import { curveTable, disagreement, figureTable, median, summarise, updatesOf, updateTable } from "./summary.mjs";
 
 const node = (script) => [process.execPath, "-e", script];
 
@@ -40,12 +40,10 @@ const steps = [
 
 describe("figures", () => {
   it("leaves the first update out, which pays for the start", () => {
-    expect(figures({ stepEnds: [50, 52, 54], peakBytes: 7 }, steps)).toEqual({
-      tokensPerSecond: 100,
-      secondsPerStep: 2,
-      gflops: 1,
-      peakBytes: 7,
-    });
+    expect(updatesOf({ stepEnds: [50, 52, 54] }, steps)).toEqual([
+      { seconds: 2, tokensPerSecond: 50, gflops: 0.5 },
+      { seconds: 2, tokensPerSecond: 150, gflops: 1.5 },
+    ]);
   });
 
   it("are medians, and slimtune's divided by the peer's", () => {
@@ -53,15 +51,17 @@ describe("figures", () => {
     expect(median([4, 1, undefined, 2, 3])).toBe(2.5);
     const run = (seconds, peakBytes) => ({ stepEnds: [1, 1 + seconds / 2, 1 + seconds], peakBytes });
     const own = summarise([run(4, 1e9), run(4, 1e9), run(40, 1e9)], [run(1)], steps, 10);
-    expect(own).toMatchObject({ tokensPerSecond: 100, shareOfPeak: 0.1, secondsToFirstStep: 1 });
-    const peer = summarise([run(8, 4e9)], [run(1)], steps, 10);
+    expect(own).toMatchObject({ tokensPerSecond: 50, shareOfPeak: 0.05, secondsToFirstStep: 1 });
+    const peer = summarise([run(16, 4e9)], [run(1)], steps, 10);
     const table = figureTable([
       { title: "slimtune", summary: own },
       { title: "peer", summary: peer },
     ]);
-    expect(table).toContain("| tokens/s | 100.0 | 50.0 | 2.00 |");
+    expect(table).toContain("| tokens/s | 50.0 | 25.0 | 2.00 |");
     const twice = summarise([run(8, 4e9), run(4, 4e9)], [run(1)], steps, 10);
-    expect(runTable([{ title: "peer", summary: twice }])).toContain("| 1 | 50.0 |\n| 2 | 100.0 |");
+    expect(updateTable([{ title: "peer", summary: twice }])).toContain(
+      "| 1, 2 | 25.0 |\n| 1, 3 | 75.0 |\n| 2, 2 | 50.0 |\n| 2, 3 | 150.0 |",
+    );
     expect(table).toContain("| peak resident memory | 1.00 GB | 4.00 GB | 0.25 |");
   });
 });

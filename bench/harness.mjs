@@ -10,6 +10,8 @@ import { readTexts } from "../examples/gsm8k/tokenizer.mjs";
 
 export const root = fileURLToPath(new URL("..", import.meta.url));
 export const results = join(root, "bench", "results");
+/** A model that trains in no time. */
+export const tinyModel = join(root, "tests", "fixtures", "tiny-llama");
 const gsm8k = ["examples/gsm8k/train.jsonl", "../shared/data/gsm8k/train.jsonl"].map((path) => join(root, path));
 
 export const say = (line) => console.error(line);

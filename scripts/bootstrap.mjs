@@ -1,7 +1,7 @@
 /**
  * What `npm run quickstart`, `npm test` and `npm run bench` call: brings a checkout up to date, then does the job.
  *
- *   node scripts/bootstrap.mjs <build|setup|quickstart|test|bench> [arguments of the job]
+ *   node scripts/bootstrap.mjs <build|setup|quickstart|test|bench|bench:memory|bench:scaling> [arguments of the job]
  *
  * Plain JavaScript without dependencies, because it runs before there are any. Every step that is up to date is quick.
  */
@@ -45,6 +45,14 @@ const jobs = {
   bench: async (args) => {
     await setup();
     await node("bench", join(ROOT, "bench", "run.mjs"), args);
+  },
+  "bench:memory": async (args) => {
+    await setup();
+    await node("bench:memory", join(ROOT, "bench", "memory.mjs"), args);
+  },
+  "bench:scaling": async (args) => {
+    await setup();
+    await node("bench:scaling", join(ROOT, "bench", "scaling.mjs"), args);
   },
 };
 
