@@ -16,6 +16,7 @@ import {
   scope,
   setRngState,
 } from "../src/torch/index.js";
+import { loadNative } from "../src/torch/native.js";
 import { fixturePath } from "./support/goldens.js";
 import { PEAK_MEMORY, standInGpu } from "./support/standInGpu.js";
 import { temporaryFolders } from "./support/temporary.js";
@@ -65,6 +66,17 @@ describe("a run on a GPU", () => {
     expect(cpu.metrics).not.toHaveProperty("train_peak_device_memory");
   });
 
+  it.each([
+    ["paged_adamw_32bit", "page_budget=1MiB"],
+    ["paged_adamw_32bit", null],
+    ["paged_lion_8bit", null],
+    ["adafactor", null],
+  ] as const)("keeps the states of %s there, with %s", async (optim, optim_args) => {
+    const args: TrainingArgumentsInput = { optim, optim_args, save_strategy: "steps", save_steps: 2 };
+    const { losses } = await run(false, args, undefined);
+    expect(losses).toEqual((await run(true, args, undefined)).losses);
+  });
+
   it("computes in bfloat16 when it is asked for", async () => {
     const lines: string[] = [];
     const { losses } = await run(false, { bf16: true });
@@ -75,6 +87,14 @@ describe("a run on a GPU", () => {
       { log: (line) => lines.push(line) },
     ).train();
     expect(lines.join("\n")).toMatch(/Device +cuda:0\nPrecision +bfloat16; trained weights float32/);
+  });
+
+  it("allows TensorFloat-32 when it is asked for, and says that the CPU has none", async () => {
+    const setTf32 = vi.spyOn(loadNative(), "setTf32");
+    await run(false, { tf32: true, max_steps: 1 });
+    await run(false, { max_steps: 1 });
+    expect(setTf32.mock.calls).toEqual([[true], [false]]);
+    await expect(run(true, { tf32: true })).rejects.toThrow(/^tf32: true, but the run computes on the CPU/);
   });
 
   it("goes on from a checkpoint, with the GPU's generator as it was, and says when it goes on elsewhere", async () => {

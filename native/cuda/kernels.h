@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "../src/optimizer_rules.h"
+
 namespace slimtune::cuda {
 
 enum class Dtype { f32, bf16, f16 };
@@ -43,5 +45,44 @@ void swigluBackward(Rows dy, Rows gate, Rows up, int64_t rows, int64_t width, Ro
 /// these classes, and factor is by what earlier sums of exponentials are to be multiplied.
 void expBlock(float* logits, int64_t stride, const int64_t* targets, int64_t first, int64_t rows, int64_t classes,
               float* most, float* others, float* targetLogit, float* factor, cudaStream_t stream);
+
+/// What an update works on: states in float32, or 8-bit codes with a scale for each kQuantizedBlock of them.
+struct UpdatedTensor {
+  float* parameter;
+  const float* gradient;
+  void* states[kMostStates];
+  float* scales[kMostStates];
+  int64_t count;
+};
+
+/// One update of many tensors by a rule of optimizer_rules.h.
+template <class Rule>
+void optimizerStep(const Rule& rule, const UpdatedTensor* tensors, int64_t count, cudaStream_t stream);
+
+/// The values of the 256 codes, ascending.
+struct CodeValues {
+  float withoutSign[256], withSign[256];
+};
+
+/// The same with 8-bit states, as updateQuantized (native/src/quantized_update.h) does it.
+template <class Rule>
+void optimizerStep8bit(const Rule& rule, const CodeValues& values, const UpdatedTensor* tensors, int64_t count,
+                       cudaStream_t stream);
+
+/// A weight [out, width] in 4 or 8 bits: native/src/quantized_weight.h has the meaning of its parts.
+struct QuantizedWeight {
+  const void* codes;
+  const void* magnitudes;          // float, or with double quantization uint8
+  const float* values;             // 4 bits only
+  const float* nestedMagnitudes;   // with double quantization, else null
+  const float* nestedValues;
+  const float* offset;
+};
+
+/// Rows begin to begin + rows, [rows, width] without gaps, with the very bits that the CPU gives.
+void dequantize4bit(const QuantizedWeight& weight, int64_t begin, int64_t rows, int64_t width, void* out, Dtype dtype,
+                    cudaStream_t stream);
+void dequantize8bit(const QuantizedWeight& weight, int64_t begin, int64_t rows, int64_t width, void* out, Dtype dtype,
+                    cudaStream_t stream);
 
 }  // namespace slimtune::cuda

@@ -101,6 +101,23 @@ void expBlockCuda(const at::Tensor& logits, const at::Tensor& targets, int64_t f
   for (const at::Tensor& sum : sums) at::Tensor(sum).mul_(factor);
 }
 
+void dequantizeRows(at::TensorList weight, int64_t begin, const at::Tensor& out) {
+  for (const at::Tensor& part : weight) together(out, {part});
+  const c10::cuda::CUDAGuard guard(out.device());
+  const auto floats = [&](size_t part) { return part < weight.size() ? weight[part].const_data_ptr<float>() : nullptr; };
+  const bool nested = weight.size() == 6;
+  const QuantizedWeight parts{weight[0].const_data_ptr(), weight[1].const_data_ptr(), floats(2), nested ? floats(3) : nullptr,
+                              nested ? floats(4) : nullptr, nested ? floats(5) : nullptr};
+  const auto dequantize = weight.size() == 2 ? dequantize8bit : dequantize4bit;
+  if (out.scalar_type() == at::kDouble) {  // of float32 numbers, as on the CPU
+    const at::Tensor numbers = at::empty(out.sizes(), out.options().dtype(at::kFloat));
+    dequantize(parts, begin, out.size(0), out.size(1), numbers.data_ptr(), Dtype::f32, stream());
+    out.copy_(numbers);
+  } else {
+    dequantize(parts, begin, out.size(0), out.size(1), out.data_ptr(), dtypeOf(out), stream());
+  }
+}
+
 TORCH_LIBRARY_IMPL(slimtune, CUDA, library) {
   library.impl("_rms_norm_forward", normForward);
   library.impl("_rms_norm_backward", normBackward);
@@ -108,6 +125,7 @@ TORCH_LIBRARY_IMPL(slimtune, CUDA, library) {
   library.impl("_gate_backward", gateBackward);
   library.impl("_rotate", rotate);
   library.impl("_exp_block_", expBlockCuda);
+  library.impl("_dequantize_rows", dequantizeRows);
 }
 
 }  // namespace

@@ -113,30 +113,40 @@ void updateVector(const Adafactor& o, float* p, const float* gradient, float* me
   apply(p, gradient, factors.data(), 1.f - o.weightDecay * o.lr, o.rate(squares, N) * o.scale, N);
 }
 
-bool isPlain(const at::Tensor& tensor, at::IntArrayRef shape) {
-  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.is_contiguous() &&
-         tensor.scalar_type() == at::kFloat && tensor.sizes() == shape;
+Adafactor settings(double gradientScale, double lr, double weightDecay, double decay, double eps, double clipThreshold) {
+  const auto narrow = [](double value) { return static_cast<float>(value); };
+  return {narrow(gradientScale), narrow(lr), narrow(weightDecay), narrow(decay), narrow(eps), narrow(clipThreshold)};
 }
 
-/// states: of a matrix the means of its rows [R] and of its columns [C], of a vector [N]; one parameter's after the other's.
-void adafactorStep(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale, double lr,
-                   double weightDecay, double decay, double eps, double clipThreshold) {
-  const auto narrow = [](double value) { return static_cast<float>(value); };
-  const Adafactor o{narrow(gradientScale), narrow(lr), narrow(weightDecay), narrow(decay), narrow(eps), narrow(clipThreshold)};
+/// Where each parameter's states begin. states: of a matrix the means of its rows [R] and of its columns [C], of a vector
+/// [N]; one parameter's after the other's.
+std::vector<size_t> checkedPlaces(at::TensorList self, at::TensorList gradients, at::TensorList states) {
   TORCH_CHECK(gradients.size() == self.size(), "expected ", self.size(), " gradients, got ", gradients.size());
-  std::vector<size_t> first;  // of a parameter's states
+  const auto isPlain = [&](const at::Tensor& tensor, at::IntArrayRef shape) {
+    return tensor.device() == self[0].device() && tensor.layout() == at::kStrided && tensor.is_contiguous() &&
+           tensor.scalar_type() == at::kFloat && tensor.sizes() == shape;
+  };
+  std::vector<size_t> first;
   size_t end = 0;
   for (size_t i = 0; i < self.size(); i++) {
     const at::IntArrayRef shape = self[i].sizes();
     TORCH_CHECK((shape.size() == 1 || shape.size() == 2) && isPlain(self[i], shape) && isPlain(gradients[i], shape),
-                "parameter ", i, " and its gradient must be contiguous float32 vectors or matrices of one shape");
+                "parameter ", i, " and its gradient must be contiguous float32 vectors or matrices of one shape, all on "
+                "one device");
     for (const int64_t size : shape) {
-      TORCH_CHECK(end < states.size() && isPlain(states[end], {size}), "state ", end, " must be float32 [", size, "]");
+      TORCH_CHECK(end < states.size() && isPlain(states[end], {size}), "state ", end, " must be float32 [", size,
+                  "] on its parameter's device");
       first.resize(i + 1, end++);
     }
   }
   TORCH_CHECK(end == states.size(), "expected ", end, " states, got ", states.size());
+  return first;
+}
 
+void adafactorStep(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale, double lr,
+                   double weightDecay, double decay, double eps, double clipThreshold) {
+  const Adafactor o = settings(gradientScale, lr, weightDecay, decay, eps, clipThreshold);
+  const std::vector<size_t> first = checkedPlaces(self, gradients, states);
   const auto update = [&](size_t i) {
     if (self[i].numel() == 0) return;
     float* p = self[i].data_ptr<float>();
@@ -156,12 +166,38 @@ void adafactorStep(at::TensorList self, at::TensorList gradients, at::TensorList
   });
 }
 
+/// The same of ATen's ops, for other devices, which wait for nothing.
+void composedStep(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale, double lr,
+                  double weightDecay, double decay, double eps, double clipThreshold) {
+  const Adafactor o = settings(gradientScale, lr, weightDecay, decay, eps, clipThreshold);
+  const std::vector<size_t> first = checkedPlaces(self, gradients, states);
+  const auto followed = [&](const at::Tensor& means, const at::Tensor& now) {
+    at::Tensor(means).mul_(o.decay).add_(now + o.eps, 1.f - o.decay);
+    return means;
+  };
+  for (size_t i = 0; i < self.size(); i++) {
+    if (self[i].numel() == 0) continue;
+    const at::Tensor g = gradients[i] * o.scale, squares = g * g;
+    at::Tensor step;
+    if (g.dim() == 1) {
+      step = g * followed(states[first[i]], squares).rsqrt();
+    } else {
+      const at::Tensor rows = followed(states[first[i]], squares.mean(1));
+      const at::Tensor columns = followed(states[first[i] + 1], squares.mean(0));
+      step = g * (rows / rows.mean()).rsqrt().unsqueeze(1) * columns.rsqrt();
+    }
+    const at::Tensor rms = step.square().mean().sqrt();
+    at::Tensor(self[i]).mul_(1.f - o.weightDecay * o.lr).sub_(step * (o.lr / (rms / o.clip).clamp_min(1)));
+  }
+}
+
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   library.def(
       "adafactor_step_(Tensor(a!)[] self, Tensor[] gradients, Tensor(b!)[] states, float gradient_scale, float lr, "
       "float weight_decay, float decay, float eps, float clip_threshold) -> ()");
 }
 TORCH_LIBRARY_IMPL(slimtune, CPU, library) { library.impl("adafactor_step_", adafactorStep); }
+TORCH_LIBRARY_IMPL(slimtune, CompositeExplicitAutograd, library) { library.impl("adafactor_step_", composedStep); }
 
 }  // namespace
 }  // namespace slimtune

@@ -1,10 +1,9 @@
 #include "dynamic_map.h"
 
-#include <c10/util/Exception.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 #include "vectorised.h"
 
@@ -46,7 +45,6 @@ DynamicMap::DynamicMap(bool sign) : sign_(sign), lowest_(1 << 16) {
     }
   }
   std::sort(values.begin(), values.end());
-  TORCH_INTERNAL_ASSERT(values.size() == values_.size());
   std::copy(values.begin(), values.end(), values_.begin());
   for (size_t i = 0; i + 1 < values_.size(); i++) middles_[i] = (values_[i] + values_[i + 1]) / 2.f;
   middles_.back() = std::numeric_limits<float>::infinity();
@@ -58,7 +56,7 @@ DynamicMap::DynamicMap(bool sign) : sign_(sign), lowest_(1 << 16) {
       return static_cast<uint8_t>(std::lower_bound(middles_.begin(), middles_.end(), x) - middles_.begin());
     };
     lowest_[bits] = code(negative ? 0xffff : 0);
-    TORCH_INTERNAL_ASSERT(code(negative ? 0 : 0xffff) <= lowest_[bits] + 1, "one comparison does not decide");
+    if (code(negative ? 0 : 0xffff) > lowest_[bits] + 1) throw std::logic_error("one comparison does not decide");
   }
 }
 

@@ -9,12 +9,12 @@
 
 namespace slimtune {
 
-constexpr int64_t kQuantizedBlock = 256;  // elements that share one scale
-
 class DynamicMap {
  public:
   static const DynamicMap& withSign();     // -0.993 to 1
   static const DynamicMap& withoutSign();  // 0 to 1
+
+  const std::array<float, 256>& values() const { return values_; }  // by code, ascending
 
   /// values[i] = the value of codes[i] times the block's scale.
   void decode(const uint8_t* codes, float scale, float* values, int64_t count) const;
@@ -32,7 +32,7 @@ class DynamicMap {
   }
 
   bool sign_;
-  std::array<float, 256> values_;    // ascending
+  std::array<float, 256> values_;
   std::array<float, 256> middles_;   // between a value and the next; infinity after the last
   std::vector<uint8_t> lowest_;      // [65536] of the floats that begin with these 16 bits, the code of the lowest
 };

@@ -1,79 +1,14 @@
-// slimtune::…_step_: one update of many parameters by a rule that takes each element by itself, in one parallel pass.
-//
-// States are float32, or 8-bit codes with one scale per 256 elements: a block is decoded, updated and encoded in the
-// cache, so that no float32 state exists in memory. The weights' update uses the new states before they are rounded.
-#include <ATen/ATen.h>
+// slimtune::…_step_ on the CPU, in one parallel pass over all parameters, and as a composition of ATen's ops for devices
+// without kernels of their own.
 #include <ATen/Parallel.h>
-#include <torch/library.h>
 
-#include <cmath>
-
-#include "dynamic_map.h"
-#include "optimizer_rules.h"
+#include "optimizer_ops.h"
+#include "quantized_update.h"
 
 namespace slimtune {
 namespace {
 
 constexpr int64_t kChunk = 64 * kQuantizedBlock;  // elements that a thread takes at a time
-
-/// What an update works on: n parameters, their gradients, and n tensors for each of the rule's states (all of the first
-/// state, then all of the second). With 8-bit states these are uint8, and `scales` has as many float32 tensors.
-struct Tensors {
-  at::TensorList parameters, gradients, states, scales;
-  const at::Tensor& state(size_t parameter, int state) const { return states[place(parameter, state)]; }
-  const at::Tensor& scale(size_t parameter, int state) const { return scales[place(parameter, state)]; }
-  size_t place(size_t parameter, int state) const { return parameter + static_cast<size_t>(state) * parameters.size(); }
-};
-
-bool isPlain(const at::Tensor& tensor, at::ScalarType type, int64_t elements) {
-  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.is_contiguous() && tensor.scalar_type() == type &&
-         tensor.numel() == elements;
-}
-
-void check(const Tensors& tensors, int states) {
-  const auto [parameters, gradients, values, scales] = tensors;
-  const size_t count = parameters.size();
-  TORCH_CHECK(gradients.size() == count && values.size() == count * states, "expected a gradient and ", states,
-              " states for each of ", count, " parameters, got ", gradients.size(), " and ", values.size());
-  TORCH_CHECK(scales.empty() || scales.size() == values.size(), "expected no scales or one tensor for each of ",
-              values.size(), " states, got ", scales.size());
-  for (size_t i = 0; i < count; i++) {
-    const int64_t elements = parameters[i].numel();
-    TORCH_CHECK(isPlain(parameters[i], at::kFloat, elements) && isPlain(gradients[i], at::kFloat, elements),
-                "parameter ", i, " and its gradient must be contiguous float32 of one size");
-    for (size_t at = i; at < values.size(); at += count) {
-      TORCH_CHECK(isPlain(values[at], scales.empty() ? at::kFloat : at::kByte, elements), "state ", at,
-                  " must be contiguous, of its parameter's size and ", scales.empty() ? "float32" : "uint8");
-      TORCH_CHECK(scales.empty() || isPlain(scales[at], at::kFloat, (elements + kQuantizedBlock - 1) / kQuantizedBlock), "scales ",
-                  at, " must be float32, one for each ", kQuantizedBlock, " elements");
-    }
-  }
-}
-
-/// A run of at most kQuantizedBlock elements with 8-bit states. Where a gradient is not finite, the weight stays and its
-/// states become zero: one such element would otherwise spoil the scale of its block.
-template <class Rule>
-void updateQuantized(const Rule& rule, float* p, const float* g, uint8_t* const* codes, float* const* scales,
-                     int64_t count) {
-  float values[kMostStates][kQuantizedBlock], before[kQuantizedBlock];
-  float* states[kMostStates];
-  const auto map = [](int state) -> const DynamicMap& {
-    return Rule::hasSign(state) ? DynamicMap::withSign() : DynamicMap::withoutSign();
-  };
-  for (int s = 0; s < rule.states(); s++) {
-    states[s] = values[s];
-    map(s).decode(codes[s], *scales[s], values[s], count);
-  }
-  const bool finite = std::all_of(g, g + count, [](float x) { return std::isfinite(x); });
-  if (!finite) std::copy(p, p + count, before);
-  rule.update(p, g, states, count);
-  for (int64_t i = 0; !finite && i < count; i++) {
-    if (std::isfinite(g[i])) continue;
-    p[i] = before[i];
-    for (int s = 0; s < rule.states(); s++) values[s][i] = 0.f;
-  }
-  for (int s = 0; s < rule.states(); s++) *scales[s] = map(s).encode(values[s], codes[s], count);
-}
 
 struct Chunk {
   size_t tensor;
@@ -92,19 +27,19 @@ std::vector<Chunk> chunksOf(at::TensorList parameters) {
 }
 
 template <class Rule>
-void updateChunk(const Rule& rule, const Tensors& tensors, const Chunk& chunk) {
+void updateChunk(const Rule& rule, const UpdateTensors& tensors, const Chunk& chunk) {
   float* p = tensors.parameters[chunk.tensor].data_ptr<float>();
   const float* g = tensors.gradients[chunk.tensor].data_ptr<float>();
   if (tensors.scales.empty()) {
     float* states[kMostStates];
-    for (int s = 0; s < rule.states(); s++) states[s] = tensors.state(chunk.tensor, s).data_ptr<float>() + chunk.begin;
-    rule.update(p + chunk.begin, g + chunk.begin, states, chunk.end - chunk.begin);
+    for (int s = 0; s < Rule::kStates; s++) states[s] = tensors.state(chunk.tensor, s).data_ptr<float>() + chunk.begin;
+    update(rule, p + chunk.begin, g + chunk.begin, states, chunk.end - chunk.begin);
     return;
   }
   for (int64_t at = chunk.begin; at < chunk.end; at += kQuantizedBlock) {
     uint8_t* codes[kMostStates];
     float* scales[kMostStates];
-    for (int s = 0; s < rule.states(); s++) {
+    for (int s = 0; s < Rule::kStates; s++) {
       codes[s] = tensors.state(chunk.tensor, s).data_ptr<uint8_t>() + at;
       scales[s] = tensors.scale(chunk.tensor, s).data_ptr<float>() + at / kQuantizedBlock;
     }
@@ -112,59 +47,76 @@ void updateChunk(const Rule& rule, const Tensors& tensors, const Chunk& chunk) {
   }
 }
 
-template <class Rule>
-void step(const Rule& rule, const Tensors& tensors) {
-  check(tensors, rule.states());
-  const std::vector<Chunk> chunks = chunksOf(tensors.parameters);
-  at::parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t first, int64_t last) {
-    for (int64_t c = first; c < last; c++) updateChunk(rule, tensors, chunks[static_cast<size_t>(c)]);
-  });
-}
+struct Cpu {
+  template <class Rule>
+  static void step(const Rule& rule, const UpdateTensors& tensors) {
+    const std::vector<Chunk> chunks = chunksOf(tensors.parameters);
+    at::parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t first, int64_t last) {
+      for (int64_t c = first; c < last; c++) updateChunk(rule, tensors, chunks[static_cast<size_t>(c)]);
+    });
+  }
+};
 
-float narrow(double value) { return static_cast<float>(value); }
+/// A map's values on a device, and the 8-bit states of one parameter through it: codes and scales as the CPU's.
+class ComposedMap {
+ public:
+  ComposedMap(const DynamicMap& map, bool sign, at::Device device) : sign_(sign) {
+    const std::array<float, 256>& values = map.values();
+    const at::Tensor onCpu = at::from_blob(const_cast<float*>(values.data()), {256}, at::kFloat);
+    values_ = onCpu.to(device, false, true);
+    middles_ = ((onCpu.slice(0, 0, 255) + onCpu.slice(0, 1)) / 2.f).to(device);
+    zero_ = static_cast<int64_t>(std::find(values.begin(), values.end(), 0.f) - values.begin());
+  }
+  /// codes [n], scales [blocks] -> [n]
+  at::Tensor decode(const at::Tensor& codes, const at::Tensor& scales) const {
+    const at::Tensor each = scales.unsqueeze(1).expand({-1, kQuantizedBlock}).reshape(-1).slice(0, 0, codes.numel());
+    return values_.index_select(0, codes.to(at::kInt)) * each;
+  }
+  void encode(const at::Tensor& values, const at::Tensor& codes, const at::Tensor& scales) const {
+    const int64_t count = values.numel();
+    const at::Tensor blocks = at::constant_pad_nd(values, {0, scales.numel() * kQuantizedBlock - count}).view({-1, kQuantizedBlock});
+    const at::Tensor largest = blocks.abs().nan_to_num(0., INFINITY).amax(1);
+    const at::Tensor scaled = (blocks * at::clamp_min(largest, 1e-38f).reciprocal().unsqueeze(1)).view(-1).slice(0, 0, count);
+    at::Tensor nearest = at::bucketize(scaled, middles_, true);
+    if (sign_) nearest = nearest - at::logical_and(nearest == zero_, values < 0).to(at::kInt);
+    codes.copy_(nearest);
+    scales.copy_(largest);
+  }
 
-void adamwStep(at::TensorList self, at::TensorList gradients, at::TensorList states, at::TensorList scales,
-               double gradientScale, double lr, double weightDecay, int64_t step_, double beta1, double beta2, double eps) {
-  const auto t = static_cast<double>(step_);
-  step(AdamWRule{narrow(gradientScale), narrow(lr), narrow(1 - lr * weightDecay), narrow(beta1), narrow(beta2), narrow(eps),
-                 narrow(1 - std::pow(beta1, t)), narrow(std::sqrt(1 - std::pow(beta2, t)))},
-       {self, gradients, states, scales});
-}
+ private:
+  bool sign_;
+  at::Tensor values_, middles_;
+  int64_t zero_;
+};
 
-void lionStep(at::TensorList self, at::TensorList gradients, at::TensorList states, at::TensorList scales,
-              double gradientScale, double lr, double weightDecay, double beta1, double beta2) {
-  step(LionRule{narrow(gradientScale), narrow(lr), narrow(1 - lr * weightDecay), narrow(beta1), narrow(beta2)},
-       {self, gradients, states, scales});
-}
-
-void ademamixStep(at::TensorList self, at::TensorList gradients, at::TensorList states, at::TensorList scales,
-                  double gradientScale, double lr, double weightDecay, int64_t step_, double beta1, double beta2,
-                  double beta3, double alpha, double eps) {
-  const auto t = static_cast<double>(step_);
-  step(AdEMAMixRule{narrow(gradientScale), narrow(lr), narrow(1 - lr * weightDecay), narrow(beta1), narrow(beta2),
-                    narrow(beta3), narrow(alpha), narrow(eps), narrow(1 - std::pow(beta1, t)),
-                    narrow(std::sqrt(1 - std::pow(beta2, t)))},
-       {self, gradients, states, scales});
-}
-
-void sgdStep(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale, double lr,
-             double weightDecay, double momentum, double dampening, bool nesterov) {
-  step(SGDRule{narrow(gradientScale), narrow(lr), narrow(weightDecay), narrow(momentum), narrow(dampening), nesterov},
-       {self, gradients, states, {}});
-}
-
-void rmspropStep(at::TensorList self, at::TensorList gradients, at::TensorList states, at::TensorList scales,
-                 double gradientScale, double lr, double weightDecay, double alpha, double eps, double momentum,
-                 bool centered) {
-  step(RMSpropRule{narrow(gradientScale), narrow(lr), narrow(weightDecay), narrow(alpha), narrow(eps), narrow(momentum),
-                   centered},
-       {self, gradients, states, scales});
-}
-
-void adagradStep(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale, double lr,
-                 double weightDecay, double eps) {
-  step(AdagradRule{narrow(gradientScale), narrow(lr), narrow(weightDecay), narrow(eps)}, {self, gradients, states, {}});
-}
+/// One parameter after the other, in temporaries of its size.
+struct Composition {
+  template <class Rule>
+  static void step(const Rule& rule, const UpdateTensors& tensors) {
+    const at::Device device = tensors.parameters[0].device();
+    const ComposedMap maps[] = {{DynamicMap::withoutSign(), false, device}, {DynamicMap::withSign(), true, device}};
+    for (size_t i = 0; i < tensors.parameters.size(); i++) {
+      if (tensors.parameters[i].numel() == 0) continue;
+      const at::Tensor before = tensors.parameters[i].view(-1), gradient = tensors.gradients[i].view(-1);
+      at::Tensor p = before, states[kMostStates];
+      for (int s = 0; s < Rule::kStates; s++) {
+        const at::Tensor stored = tensors.state(i, s).view(-1);
+        states[s] = tensors.scales.empty() ? stored : maps[Rule::hasSign(s)].decode(stored, tensors.scale(i, s).view(-1));
+      }
+      rule.element(p, gradient, states);
+      if (tensors.scales.empty()) {
+        for (int s = 0; s < Rule::kStates; s++) tensors.state(i, s).view(-1).copy_(states[s]);
+      } else {
+        const at::Tensor finite = at::isfinite(gradient);
+        p = at::where(finite, p, before);
+        for (int s = 0; s < Rule::kStates; s++) {
+          maps[Rule::hasSign(s)].encode(at::where(finite, states[s], 0.f), tensors.state(i, s).view(-1), tensors.scale(i, s).view(-1));
+        }
+      }
+      before.copy_(p);
+    }
+  }
+};
 
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   const std::string lists = "(Tensor(a!)[] self, Tensor[] gradients, Tensor(b!)[] states, ";
@@ -180,14 +132,8 @@ TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   define("adagrad_step_" + lists + rates + "float eps) -> ()");
 }
 
-TORCH_LIBRARY_IMPL(slimtune, CPU, library) {
-  library.impl("adamw_step_", adamwStep);
-  library.impl("lion_step_", lionStep);
-  library.impl("ademamix_step_", ademamixStep);
-  library.impl("sgd_step_", sgdStep);
-  library.impl("rmsprop_step_", rmspropStep);
-  library.impl("adagrad_step_", adagradStep);
-}
+TORCH_LIBRARY_IMPL(slimtune, CPU, library) { OptimizerOps<Cpu>::implement(library); }
+TORCH_LIBRARY_IMPL(slimtune, CompositeExplicitAutograd, library) { OptimizerOps<Composition>::implement(library); }
 
 }  // namespace
 }  // namespace slimtune

@@ -1,5 +1,5 @@
-// Memory that can leave RAM: tensors over a file on disk, mapped and shared. The kernel moves its pages out when memory
-// runs short; pageOut moves a range out at once, for a run with a budget.
+// Pages of paged optimizers (page_store.h) and JavaScript's hold on them. On the CPU a store is a file on disk, mapped and
+// shared: the kernel moves its pages out when memory runs short; pageOut moves a range out at once, for a run with a budget.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "bindings.h"
+#include "page_store.h"
 #include "values.h"
 
 namespace slimtune {
@@ -20,10 +21,10 @@ std::runtime_error failed(const std::string& what, int error) {
   return std::runtime_error(what + ": " + std::strerror(error));
 }
 
-class PageFile {
+class PageFile : public PageStore {
  public:
   /// The file is unlinked at once: nothing is left of it after the process, however that ends.
-  PageFile(const std::string& path, size_t bytes) : size_(bytes) {
+  PageFile(const std::string& path, size_t bytes) : PageStore(bytes) {
     fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd_ < 0) throw failed("cannot create the page file " + path, errno);
     unlink(path.c_str());
@@ -31,38 +32,39 @@ class PageFile {
       close(fd_);
       throw failed("no room for a page file of " + std::to_string(bytes) + " bytes at " + path, error);
     }
-    data_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+    data_ = mmap(nullptr, size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
     if (data_ == MAP_FAILED) {
       const int error = errno;
       close(fd_);
       throw failed("cannot map the page file", error);
     }
   }
-  ~PageFile() {
-    munmap(data_, size_);
+  ~PageFile() override {
+    munmap(data_, size());
     close(fd_);
   }
-  PageFile(const PageFile&) = delete;
 
-  uint8_t* at(size_t begin) const { return static_cast<uint8_t*>(data_) + begin; }
-  size_t size() const { return size_; }
+  at::Tensor tensor(std::shared_ptr<PageStore> own, size_t begin, at::ScalarType type, at::IntArrayRef shape) override {
+    return at::from_blob(at(begin), shape, [own = std::move(own)](void*) {}, type);
+  }
+  void pageIn(size_t, size_t) override {}  // comes when it is touched
 
-  void pageOut(size_t begin, size_t bytes) {
+  void pageOut(size_t begin, size_t bytes) override {
     const auto start = std::chrono::steady_clock::now();
     if (writeOut(begin, bytes) != 0) throw failed("writing optimizer pages to disk", errno);
     madvise(at(begin), bytes, MADV_DONTNEED);
 #ifdef __linux__
     posix_fadvise(fd_, static_cast<off_t>(begin), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
 #endif
-    moved += bytes;
-    waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    stats_.moved += bytes;
+    stats_.waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
-  void prefetch(size_t begin, size_t bytes) { madvise(at(begin), bytes, MADV_WILLNEED); }
-
-  size_t moved = 0;   // bytes, engine thread
-  double waited = 0;  // seconds, engine thread
+  void prefetch(size_t begin, size_t bytes) override { madvise(at(begin), bytes, MADV_WILLNEED); }
+  Stats stats() override { return stats_; }
 
  private:
+  uint8_t* at(size_t begin) const { return static_cast<uint8_t*>(data_) + begin; }
+
   /// The pages must leave RAM, not survive a power cut: msync would also wait for the disk's journal and cache.
   int writeOut(size_t begin, size_t bytes) {
 #ifdef __linux__
@@ -76,45 +78,51 @@ class PageFile {
   /// Takes the blocks now: a full disk is an error here, not a signal in the middle of an update.
   int allocate() {
 #ifdef __APPLE__
-    fstore_t store{F_ALLOCATEALL, F_PEOFPOSMODE, 0, static_cast<off_t>(size_), 0};
+    fstore_t store{F_ALLOCATEALL, F_PEOFPOSMODE, 0, static_cast<off_t>(size()), 0};
     if (fcntl(fd_, F_PREALLOCATE, &store) != 0) return errno;
-    return ftruncate(fd_, static_cast<off_t>(size_)) == 0 ? 0 : errno;
+    return ftruncate(fd_, static_cast<off_t>(size())) == 0 ? 0 : errno;
 #else
-    return posix_fallocate(fd_, 0, static_cast<off_t>(size_));
+    return posix_fallocate(fd_, 0, static_cast<off_t>(size()));
 #endif
   }
 
   int fd_ = -1;
   void* data_ = nullptr;
-  size_t size_;
+  Stats stats_;
 };
 
 std::mutex tableMutex;
-std::unordered_map<int64_t, std::shared_ptr<PageFile>>& table() {
-  static std::unordered_map<int64_t, std::shared_ptr<PageFile>> files;
-  return files;
+std::unordered_map<int64_t, std::shared_ptr<PageStore>>& table() {
+  static std::unordered_map<int64_t, std::shared_ptr<PageStore>> stores;
+  return stores;
 }
-int64_t nextFile = 1;
+int64_t nextStore = 1;
 
-std::shared_ptr<PageFile> fileOf(const Napi::Value& value, const std::string& what) {
+Napi::Value numbered(Napi::Env env, std::shared_ptr<PageStore> store) {
+  std::lock_guard<std::mutex> lock(tableMutex);
+  table().emplace(nextStore, std::move(store));
+  return Napi::Number::New(env, static_cast<double>(nextStore++));
+}
+
+std::shared_ptr<PageStore> storeOf(const Napi::Value& value, const std::string& what) {
   const int64_t id = integerOf(value, what);
   std::lock_guard<std::mutex> lock(tableMutex);
   const auto found = table().find(id);
-  if (found == table().end()) throw std::runtime_error(what + ": no such page file");
+  if (found == table().end()) throw std::runtime_error(what + ": no such pages");
   return found->second;
 }
 
-/// (file, begin, bytes), checked: begin lies on a page's border.
+/// (store, begin, bytes), checked: begin lies on a page's border.
 struct Range {
-  std::shared_ptr<PageFile> file;
+  std::shared_ptr<PageStore> store;
   size_t begin, bytes;
 };
 Range rangeOf(const Napi::CallbackInfo& info, const std::string& what) {
-  Range range{fileOf(info[0], what), 0, 0};
+  Range range{storeOf(info[0], what), 0, 0};
   const int64_t begin = integerOf(info[1], what), bytes = integerOf(info[2], what);
-  const auto size = static_cast<int64_t>(range.file->size());
+  const auto size = static_cast<int64_t>(range.store->size());
   TORCH_CHECK(begin >= 0 && bytes >= 0 && begin <= size && bytes <= size - begin && begin % sysconf(_SC_PAGESIZE) == 0,
-              what, ": bytes ", begin, " + ", bytes, " are no range of whole pages in a file of ", size);
+              what, ": bytes ", begin, " + ", bytes, " are no range of whole pages in ", size);
   range.begin = static_cast<size_t>(begin);
   range.bytes = static_cast<size_t>(bytes);
   return range;
@@ -125,24 +133,32 @@ Napi::Value createPageFile(const Napi::CallbackInfo& info) {
   if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "createPageFile: expected a path");
   const int64_t bytes = integerOf(info[1], "createPageFile: bytes");
   TORCH_CHECK(bytes > 0, "createPageFile: bytes must be positive");
-  auto file = std::make_shared<PageFile>(info[0].As<Napi::String>().Utf8Value(), static_cast<size_t>(bytes));
-  std::lock_guard<std::mutex> lock(tableMutex);
-  table().emplace(nextFile, std::move(file));
-  return Napi::Number::New(info.Env(), static_cast<double>(nextFile++));
+  return numbered(info.Env(), std::make_shared<PageFile>(info[0].As<Napi::String>().Utf8Value(), static_cast<size_t>(bytes)));
 }
 
-/// The file lives on until the last tensor in it is freed.
-Napi::Value closePageFile(const Napi::CallbackInfo& info) {
-  const int64_t id = integerOf(info[0], "closePageFile");
+/// createDevicePages(device, borders)
+Napi::Value createDevicePages(const Napi::CallbackInfo& info) {
+  if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "createDevicePages: expected a device");
+  const c10::Device device(info[0].As<Napi::String>().Utf8Value());
+  std::vector<size_t> borders;
+  for (const int64_t border : shapeOf(info[1], "createDevicePages: borders")) borders.push_back(static_cast<size_t>(border));
+  std::shared_ptr<PageStore> store;
+  Engine::of(info.Env()).wait([&] { store = makeDevicePages(device, std::move(borders)); });
+  return numbered(info.Env(), std::move(store));
+}
+
+/// They live on until the last tensor in them is freed.
+Napi::Value closePages(const Napi::CallbackInfo& info) {
+  const int64_t id = integerOf(info[0], "closePages");
   std::lock_guard<std::mutex> lock(tableMutex);
-  TORCH_CHECK(table().erase(id) == 1, "closePageFile: no such page file");
+  TORCH_CHECK(table().erase(id) == 1, "closePages: no such pages");
   return info.Env().Undefined();
 }
 
-/// pageTensor(file, begin, dtype, shape): zeros at first.
+/// pageTensor(store, begin, dtype, shape): zeros at first.
 Napi::Value pageTensor(const Napi::CallbackInfo& info) {
   Engine& engine = Engine::of(info.Env());
-  auto file = fileOf(info[0], "pageTensor");
+  auto store = storeOf(info[0], "pageTensor");
   const int64_t begin = integerOf(info[1], "pageTensor: begin");
   const at::ScalarType type = dtypeOf(info[2], "pageTensor: dtype");
   const std::vector<int64_t> shape = shapeOf(info[3], "pageTensor: shape");
@@ -151,39 +167,46 @@ Napi::Value pageTensor(const Napi::CallbackInfo& info) {
   for (const int64_t size : shape) {
     TORCH_CHECK(!__builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes), "pageTensor: the shape overflows");
   }
-  TORCH_CHECK(begin >= 0 && static_cast<size_t>(begin) % itemBytes == 0 && static_cast<size_t>(begin) <= file->size() &&
-                  bytes <= file->size() - static_cast<size_t>(begin),
-              "pageTensor: bytes ", begin, " + ", bytes, " lie outside the file of ", file->size());
+  TORCH_CHECK(begin >= 0 && static_cast<size_t>(begin) % itemBytes == 0 && static_cast<size_t>(begin) <= store->size() &&
+                  bytes <= store->size() - static_cast<size_t>(begin),
+              "pageTensor: bytes ", begin, " + ", bytes, " lie outside the pages of ", store->size());
   Slot slot;
   const double handle = engine.newHandle(slot);
-  engine.enqueue("pageTensor", {}, {slot}, [&engine, slot, file, begin, type, shape] {
-    engine.put(slot, at::from_blob(file->at(static_cast<size_t>(begin)), shape, [file](void*) {}, type));
+  engine.enqueue("pageTensor", {}, {slot}, [&engine, slot, store, begin, type, shape] {
+    engine.put(slot, store->tensor(store, static_cast<size_t>(begin), type, shape));
   });
   return Napi::Number::New(info.Env(), handle);
 }
 
-/// pageOut(file, begin, bytes): to disk and out of RAM; a disk that refuses fails the next await.
+/// pageOut(store, begin, bytes): to disk and out of RAM; a disk that refuses fails the next await.
 Napi::Value pageOut(const Napi::CallbackInfo& info) {
   const Range range = rangeOf(info, "pageOut");
-  Engine::of(info.Env()).enqueue("pageOut", {}, {}, [range] { range.file->pageOut(range.begin, range.bytes); });
+  Engine::of(info.Env()).enqueue("pageOut", {}, {}, [range] { range.store->pageOut(range.begin, range.bytes); });
   return info.Env().Undefined();
 }
 
-/// prefetch(file, begin, bytes): asks the kernel to read ahead.
+/// pageIn(store, begin, bytes): before ops with the page's tensors.
+Napi::Value pageIn(const Napi::CallbackInfo& info) {
+  const Range range = rangeOf(info, "pageIn");
+  Engine::of(info.Env()).enqueue("pageIn", {}, {}, [range] { range.store->pageIn(range.begin, range.bytes); });
+  return info.Env().Undefined();
+}
+
+/// prefetch(store, begin, bytes): begins to bring it in.
 Napi::Value prefetch(const Napi::CallbackInfo& info) {
   const Range range = rangeOf(info, "prefetch");
-  Engine::of(info.Env()).enqueue("prefetch", {}, {}, [range] { range.file->prefetch(range.begin, range.bytes); });
+  Engine::of(info.Env()).enqueue("prefetch", {}, {}, [range] { range.store->prefetch(range.begin, range.bytes); });
   return info.Env().Undefined();
 }
 
-/// pagingStats(file): a promise of {moved: bytes written out, waited: seconds spent on it}.
+/// pagingStats(store): a promise of {moved: bytes written out, waited: seconds spent on it}.
 Napi::Value pagingStats(const Napi::CallbackInfo& info) {
-  auto file = fileOf(info[0], "pagingStats");
-  return Engine::of(info.Env()).read(info.Env(), "pagingStats", {}, [file]() -> Settle {
-    return [moved = file->moved, waited = file->waited](Napi::Env env) {
+  auto store = storeOf(info[0], "pagingStats");
+  return Engine::of(info.Env()).read(info.Env(), "pagingStats", {}, [store]() -> Settle {
+    return [stats = store->stats()](Napi::Env env) {
       Napi::Object result = Napi::Object::New(env);
-      result.Set("moved", static_cast<double>(moved));
-      result.Set("waited", waited);
+      result.Set("moved", static_cast<double>(stats.moved));
+      result.Set("waited", stats.waited);
       return result;
     };
   });
@@ -193,8 +216,10 @@ Napi::Value pagingStats(const Napi::CallbackInfo& info) {
 
 void definePaging(Napi::Object& exports) {
   define(exports, "createPageFile", createPageFile);
-  define(exports, "closePageFile", closePageFile);
+  define(exports, "createDevicePages", createDevicePages);
+  define(exports, "closePages", closePages);
   define(exports, "pageTensor", pageTensor);
+  define(exports, "pageIn", pageIn);
   define(exports, "pageOut", pageOut);
   define(exports, "prefetch", prefetch);
   define(exports, "pagingStats", pagingStats);

@@ -3,6 +3,7 @@
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
+#include <torch/library.h>
 
 #include <array>
 #include <cstring>
@@ -82,12 +83,44 @@ void dequantizeRows8(at::TensorList weight, int64_t begin, T* out, int64_t rows)
   });
 }
 
-void checkPart(const at::Tensor& part, at::ScalarType dtype, at::IntArrayRef shape, const char* name) {
-  TORCH_CHECK(part.scalar_type() == dtype && part.sizes() == shape && part.layout() == at::kStrided &&
-                  part.is_contiguous() && part.is_cpu(),
-              "a quantized weight's ", name, " must be ", dtype, " ", shape, ", got ", part.scalar_type(), " ",
-              part.sizes());
+void dequantizeOnCpu(at::TensorList weight, int64_t begin, const at::Tensor& out) {
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, out.scalar_type(), "dequantize", [&] {
+    auto* data = out.mutable_data_ptr<scalar_t>();
+    if (weight.size() == 2) {
+      dequantizeRows8(weight, begin, data, out.size(0));
+    } else {
+      dequantizeRows4(weight, begin, data, out.numel());
+    }
+  });
 }
+
+/// The same of ATen's ops, for other devices.
+void composedDequantize(at::TensorList weight, int64_t begin, const at::Tensor& out) {
+  const at::Tensor codes = weight[0].narrow(0, begin, out.size(0));
+  if (weight.size() == 2) {
+    const at::Tensor scales = weight[1].narrow(0, begin, out.size(0)) * static_cast<float>(1. / 127);
+    out.copy_(codes.to(at::kFloat) * scales.unsqueeze(1));
+    return;
+  }
+  const int64_t first = begin * out.size(1), last = first + out.numel();
+  const int64_t firstBlock = first / kWeightBlock, blocks = at::divup(last, kWeightBlock) - firstBlock;
+  at::Tensor magnitudes = weight[1].narrow(0, firstBlock, blocks);
+  if (weight.size() == 6) {
+    const at::Tensor groups = at::arange(firstBlock, firstBlock + blocks, codes.options().dtype(at::kLong))
+                                  .div(kMagnitudeBlock, "floor");
+    magnitudes = weight[4].index_select(0, magnitudes.to(at::kInt)) * weight[3].index_select(0, groups) + weight[5];
+  }
+  const at::Tensor halves = at::stack({codes.bitwise_right_shift(4), codes.bitwise_and(15)}, 2);  // [rows, in/2, 2]
+  const at::Tensor each = magnitudes.unsqueeze(1).expand({-1, kWeightBlock}).reshape(-1);
+  const at::Tensor scales = each.narrow(0, first - firstBlock * kWeightBlock, out.numel());
+  out.copy_((weight[2].index_select(0, halves.view(-1).to(at::kInt)) * scales).view(out.sizes()));
+}
+
+TORCH_LIBRARY_FRAGMENT(slimtune, library) {
+  library.def("_dequantize_rows(Tensor[] weight, int begin, Tensor(a!) out) -> ()");
+}
+TORCH_LIBRARY_IMPL(slimtune, CPU, library) { library.impl("_dequantize_rows", dequantizeOnCpu); }
+TORCH_LIBRARY_IMPL(slimtune, CompositeExplicitAutograd, library) { library.impl("_dequantize_rows", composedDequantize); }
 
 }  // namespace
 
@@ -102,6 +135,12 @@ void checkWeight(at::TensorList weight) {
                 first.scalar_type());
     return;
   }
+  const auto checkPart = [&](const at::Tensor& part, at::ScalarType dtype, at::IntArrayRef shape, const char* name) {
+    TORCH_CHECK(part.scalar_type() == dtype && part.sizes() == shape && part.layout() == at::kStrided &&
+                    part.is_contiguous() && part.device() == first.device(),
+                "a quantized weight's ", name, " must be ", dtype, " ", shape, ", got ", part.scalar_type(), " ",
+                part.sizes(), ", and on its codes' device");
+  };
   if (weight.size() == 2) {
     checkPart(first, at::kChar, first.sizes(), "codes");
     checkPart(weight[1], at::kFloat, {first.size(0)}, "magnitudes");
@@ -119,14 +158,10 @@ void checkWeight(at::TensorList weight) {
 
 void dequantizeRows(at::TensorList weight, int64_t begin, const at::Tensor& out) {
   if (out.numel() == 0) return;
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, out.scalar_type(), "dequantize", [&] {
-    auto* data = out.mutable_data_ptr<scalar_t>();
-    if (weight.size() == 2) {
-      dequantizeRows8(weight, begin, data, out.size(0));
-    } else {
-      dequantizeRows4(weight, begin, data, out.numel());
-    }
-  });
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("slimtune::_dequantize_rows", "")
+                             .typed<void(at::TensorList, int64_t, const at::Tensor&)>();
+  op.call(weight, begin, out);
 }
 
 }  // namespace slimtune

@@ -90,6 +90,13 @@ Napi::Value setDeterministic(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// setTf32(on): whether a GPU may compute float32 products of matrices in TensorFloat-32.
+Napi::Value setTf32(const Napi::CallbackInfo& info) {
+  const bool on = info[0].IsBoolean() && info[0].As<Napi::Boolean>().Value();
+  Engine::of(info.Env()).wait([on] { at::globalContext().setAllowTF32CuBLAS(on); });
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void defineSystem(Napi::Object& exports) {
@@ -99,6 +106,7 @@ void defineSystem(Napi::Object& exports) {
   define(exports, "deviceMemory", deviceMemory);
   define(exports, "setEager", setEager);
   define(exports, "setDeterministic", setDeterministic);
+  define(exports, "setTf32", setTf32);
   define(exports, "flush", flush);
   define(exports, "pendingJobs", pendingJobs);
 }

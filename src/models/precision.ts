@@ -1,5 +1,6 @@
 /** The dtype policy of a model: what is stored and what is computed, with no hidden casts. */
-import { type Device, hasBf16Instructions } from "../torch/index.js";
+import { UserError } from "../errors.js";
+import { type Device, hasBf16Instructions, setTf32 } from "../torch/index.js";
 
 export type LowPrecision = "bfloat16" | "float16";
 
@@ -29,6 +30,19 @@ export function lowPrecision(dtype: LowPrecision, device: Device): Precision {
 export function precisionFor({ bf16, fp16 }: { bf16: boolean; fp16: boolean }, device: Device): Precision {
   if (bf16) return lowPrecision("bfloat16", device);
   return fp16 ? lowPrecision("float16", device) : float32Precision;
+}
+
+/**
+ * Lets float32 products of matrices be less exact (a fraction of 10 bits), or not, from now on.
+ * @throws UserError for `tf32` on the CPU
+ */
+export function applyTf32(tf32: boolean | null, device: Device): void {
+  if (tf32 && device === "cpu") {
+    throw new UserError(
+      "tf32: true, but the run computes on the CPU, which has no TensorFloat-32. Remove it, or run on an NVIDIA GPU (see npx slimtune doctor).",
+    );
+  }
+  setTf32(tf32 === true);
 }
 
 /** The format that every weight is rounded to for an evaluation outside of a run, an adapter's weights too. */

@@ -6,6 +6,7 @@ import { makeOptimizer, makeParameters, type Shapes, updates } from "../../tests
 import { flush, liveTensors, ops, type Tensor } from "../torch/index.js";
 import { OPTIMIZER_NAMES } from "./catalogue.js";
 import type { Optimizer } from "./optimizer.js";
+import { diskTier, hostTier } from "./pageTiers.js";
 import { PagedStateMemory, PlainStateMemory, type StateMemory } from "./stateMemory.js";
 
 const folder = mkdtempSync(join(tmpdir(), "slimtune-optimizer-"));
@@ -68,33 +69,67 @@ describe.each(OPTIMIZER_NAMES.filter((name) => name.startsWith("paged_")))("%s",
 
   it("ends with the same bytes with pages as without, resumed or not", async () => {
     const { weights } = await train(optim, shapes, 4, plain);
-    const unlimited = await train(optim, shapes, 4, () => new PagedStateMemory(folder, undefined));
+    const unlimited = await train(optim, shapes, 4, () => new PagedStateMemory(diskTier(folder), undefined));
     expect(Buffer.compare(unlimited.weights, weights)).toBe(0);
     expect(unlimited.stats!.moved).toBe(0);
     for (const stopAt of [undefined, 2]) {
-      const tight = await train(optim, shapes, 4, () => new PagedStateMemory(folder, 2 ** 20), stopAt);
+      const tight = await train(optim, shapes, 4, () => new PagedStateMemory(diskTier(folder), 2 ** 20), stopAt);
       expect(Buffer.compare(tight.weights, weights)).toBe(0);
       expect(tight.stats!.pages).toBeGreaterThan(tight.stats!.resident);
       expect(tight.stats!.moved).toBeGreaterThan(2 ** 20);
       expect(tight.description).toMatch(/budget 1\.0 MiB: 0 stay in memory, \d+ come and go/);
     }
   });
+
+  // The CPU in the part of a GPU: the same copies between the host's pages and the two buffers, in the same order.
+  it.each([undefined, 2 ** 20, 3 * 2 ** 20, 2 ** 26])(
+    "… and with pages that take turns on a device, budget %s",
+    async (budget) => {
+      const { weights } = await train(optim, shapes, 4, plain);
+      for (const stopAt of [undefined, 2]) {
+        const paged = await train(optim, shapes, 4, () => new PagedStateMemory(hostTier("cpu"), budget), stopAt);
+        expect(Buffer.compare(paged.weights, weights)).toBe(0);
+        const { pages, resident, moved } = paged.stats!;
+        expect(moved > 0).toBe(resident < pages);
+        if (budget === undefined) expect(resident).toBe(0);
+        if (budget === 2 ** 26) expect(resident).toBe(pages);
+      }
+    },
+  );
 });
 
 describe("paged states", () => {
   const shapes: Shapes = { "layers.0.weight": [300_000], "layers.1.weight": [300_000] };
 
   it("stay where the budget holds them all", async () => {
-    const { stats } = await train("paged_adamw_32bit", shapes, 1, () => new PagedStateMemory(folder, 64 * 2 ** 20));
+    const { stats } = await train(
+      "paged_adamw_32bit",
+      shapes,
+      1,
+      () => new PagedStateMemory(diskTier(folder), 64 * 2 ** 20),
+    );
     expect(stats).toMatchObject({ moved: 0 });
+  });
+
+  it("say when there is no room for them beside the device", () => {
+    const huge = [{ name: "layers.0.weight", shape: [2 ** 48], tensor: undefined as never }];
+    expect(() =>
+      makeOptimizer(huge, { optim: "paged_lion_32bit" }, new PagedStateMemory(hostTier("cpu"), undefined)),
+    ).toThrow(
+      /optim: the pages of a paged optimizer need .* MiB of the host's memory and two buffers on cpu: .*page_budget/,
+    );
   });
 
   it("leave no file behind, and refuse a folder that cannot hold them", async () => {
     const parameters = makeParameters({ "layers.0.weight": [1000] });
-    const optimizer = makeOptimizer(parameters, { optim: "paged_lion_8bit" }, new PagedStateMemory(folder, undefined));
+    const optimizer = makeOptimizer(
+      parameters,
+      { optim: "paged_lion_8bit" },
+      new PagedStateMemory(diskTier(folder), undefined),
+    );
     expect(readdirSync(folder)).toEqual([]);
     optimizer.dispose();
-    const nowhere = new PagedStateMemory(join(folder, "missing"), undefined);
+    const nowhere = new PagedStateMemory(diskTier(join(folder, "missing")), undefined);
     expect(() => makeOptimizer(parameters, { optim: "paged_lion_8bit" }, nowhere)).toThrow(
       /optim: the pages of a paged optimizer need .* output_dir/,
     );

@@ -69,8 +69,9 @@ export class RuleOptimizer implements Optimizer {
       name,
       dtype: SAFETENSORS_DTYPE[spec.dtype],
       shape: spec.shape,
-      data: async () => {
-        const bytes = await tensor.bytes();
+      data: () => {
+        page.enter();
+        const bytes = tensor.bytes();
         page.leave();
         return bytes;
       },
@@ -84,6 +85,7 @@ export class RuleOptimizer implements Optimizer {
     step.dispose();
     noGrad(() => {
       for (const { name, spec, tensor, page } of this.#states()) {
+        page.enter();
         scope(() => ops.copy_(tensor, read(name, spec.shape)));
         page.leave();
       }

@@ -1,12 +1,9 @@
-/** Where an optimizer's states lie: in RAM, or in pages that can move to disk. */
-import { randomBytes } from "node:crypto";
-import { join } from "node:path";
-import { UserError } from "../errors.js";
-import { type Device, ops, PageFile, type Tensor } from "../torch/index.js";
-import { PAGE_ALIGNMENT } from "../torch/pageFile.js";
+/** Where an optimizer's states lie: in the device's memory, or in pages that can leave it. */
+import { type Device, ops, PAGE_ALIGNMENT, type PageStore, type Tensor } from "../torch/index.js";
+import type { PageTier } from "./pageTiers.js";
 import { type StateSpec, stateBytes } from "./updateRule.js";
 
-/** States of some parameters, used together: `enter` before an update of them, `leave` after. */
+/** States of some parameters, used together: `enter` before they are read or updated, `leave` after. */
 export interface StatePage {
   /** Which parameters, by their place in the list. */
   members: number[];
@@ -32,7 +29,7 @@ export interface PagingStats {
   resident: number;
   /** Bytes written out so far. */
   moved: number;
-  /** Seconds spent waiting for that. */
+  /** Seconds spent waiting for pages. */
   waited: number;
 }
 
@@ -68,27 +65,27 @@ const pagedBytes = (spec: StateSpec) => roundUp(stateBytes(spec), LINE);
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 /**
- * States in pages over a file: the system moves them to disk when memory runs short. With a budget, as many pages as
- * fit stay in RAM and the others come and go in every update: an update sweeps all pages in order, so that keeping the
- * first ones beats keeping the last used.
+ * States in pages. With a budget, as many pages as fit stay and the others come and go in every update: an update sweeps
+ * all pages in order, so that keeping the first ones beats keeping the last used.
  */
 export class PagedStateMemory implements StateMemory {
-  readonly device = "cpu";
-  readonly #folder: string;
-  readonly #budget: number;
-  #file: PageFile | undefined;
+  readonly device: Device;
+  readonly #tier: PageTier;
+  readonly #budget: number | undefined;
+  #store: PageStore | undefined;
   #layout: { begin: number; bytes: number }[] = [];
   #resident = 0;
 
-  /** @param budget bytes of states to keep in RAM at most; undefined: the system decides */
-  constructor(folder: string, budget: number | undefined) {
-    this.#folder = folder;
-    this.#budget = budget ?? Number.POSITIVE_INFINITY;
+  /** @param budget bytes of states to keep in the device's memory at most; undefined: as the tier has it */
+  constructor(tier: PageTier, budget: number | undefined) {
+    this.device = tier.device;
+    this.#tier = tier;
+    this.#budget = budget;
   }
 
   pages(states: readonly (readonly StateSpec[])[]): StatePage[] {
     const bytesOf = states.map((specs) => specs.reduce((sum, spec) => sum + pagedBytes(spec), 0));
-    const target = Math.min(PAGE_BYTES, this.#budget / 4);
+    const target = Math.min(PAGE_BYTES, (this.#budget ?? Number.POSITIVE_INFINITY) / 4);
     const groups: number[][] = [];
     let size = Number.POSITIVE_INFINITY;
     for (const [index, bytes] of bytesOf.entries()) {
@@ -99,54 +96,60 @@ export class PagedStateMemory implements StateMemory {
       groups.at(-1)!.push(index);
       size += bytes;
     }
+    const sizes = groups.map((members) =>
+      roundUp(
+        members.reduce((sum, index) => sum + bytesOf[index]!, 0),
+        PAGE_ALIGNMENT,
+      ),
+    );
+    this.#resident = this.#countResident(sizes);
     let end = 0;
-    this.#layout = groups.map((members) => {
+    this.#layout = sizes.map((bytes, page) => {
       const begin = end;
-      const bytes = members.reduce((sum, index) => sum + bytesOf[index]!, 0);
-      end += roundUp(bytes, PAGE_ALIGNMENT);
-      return { begin, bytes: end - begin };
+      if (this.#isStored(page)) end += bytes;
+      return { begin, bytes };
     });
-    this.#resident = this.#countResident();
-    const path = join(this.#folder, `.optimizer-pages-${process.pid}-${randomBytes(4).toString("hex")}`);
-    try {
-      this.#file = new PageFile(path, end);
-    } catch (error) {
-      throw new UserError(
-        `optim: the pages of a paged optimizer need ${mebibytes(end)} in output_dir: ${(error as Error).message}. Make room, choose another output_dir, or use adamw_torch_fused.`,
-      );
-    }
+    const borders = this.#layout.filter((_, page) => this.#isStored(page)).map(({ begin }) => begin);
+    if (borders.length > 0) this.#store = this.#tier.open([...borders, end]);
     return groups.map((members, page) => this.#page(members, page));
   }
 
   /** Pages that stay, when the largest of the others needs room too. */
-  #countResident(): number {
-    const sizes = this.#layout.map(({ bytes }) => bytes);
+  #countResident(sizes: readonly number[]): number {
+    const budget = this.#budget ?? (this.#tier.keepsAll ? Number.POSITIVE_INFINITY : 0);
     let total = sizes.reduce((sum, bytes) => sum + bytes, 0);
-    if (total <= this.#budget) return sizes.length;
+    if (total <= budget) return sizes.length;
     total = 0;
     let count = 0;
     const moving = 2 * Math.max(...sizes); // the one in use and the one being fetched
-    while (count < sizes.length && total + sizes[count]! + moving <= this.#budget) total += sizes[count++]!;
+    while (count < sizes.length && total + sizes[count]! + moving <= budget) total += sizes[count++]!;
     return count;
   }
 
+  #isStored(page: number): boolean {
+    return this.#tier.keepsAll || page >= this.#resident;
+  }
+
   #page(members: number[], page: number): StatePage {
-    const file = this.#file!;
+    const store = this.#store;
     const { begin, bytes } = this.#layout[page]!;
+    const moves = page >= this.#resident;
     let used = 0;
     return {
       members,
       zeros: (spec) => {
-        const tensor = file.tensor(begin + used, spec.dtype, spec.shape);
+        if (!store || !this.#isStored(page)) return ops.zeros([...spec.shape], spec.dtype, this.device);
+        const tensor = store.tensor(begin + used, spec.dtype, spec.shape);
         used += pagedBytes(spec);
         return tensor;
       },
       enter: () => {
+        if (moves) store!.pageIn(begin, bytes);
         const next = this.#layout[page + 1];
-        if (next && page + 1 >= this.#resident) file.prefetch(next.begin, next.bytes);
+        if (next && page + 1 >= this.#resident) store!.prefetch(next.begin, next.bytes);
       },
       leave: () => {
-        if (page >= this.#resident) file.pageOut(begin, bytes);
+        if (moves) store!.pageOut(begin, bytes);
       },
     };
   }
@@ -155,17 +158,18 @@ export class PagedStateMemory implements StateMemory {
     const total = this.#layout.reduce((sum, { bytes }) => sum + bytes, 0);
     const moving = this.#layout.length - this.#resident;
     const limit =
-      this.#budget === Number.POSITIVE_INFINITY
-        ? "moved to disk by the system when memory runs short"
+      this.#budget === undefined
+        ? this.#tier.unlimited
         : `budget ${mebibytes(this.#budget)}: ${this.#resident} stay in memory, ${moving} come and go in every update`;
     return `${this.#layout.length} pages of states, ${mebibytes(total)}, ${limit}`;
   }
 
   async stats(): Promise<PagingStats> {
-    return { pages: this.#layout.length, resident: this.#resident, ...(await this.#file!.stats()) };
+    const moved = (await this.#store?.stats()) ?? { moved: 0, waited: 0 };
+    return { pages: this.#layout.length, resident: this.#resident, ...moved };
   }
 
   dispose(): void {
-    this.#file?.close();
+    this.#store?.close();
   }
 }

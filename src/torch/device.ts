@@ -41,6 +41,11 @@ function firstDevice(): Device {
   }
 }
 
+/** Whether float32 products of matrices may be computed in TensorFloat-32 on a GPU. */
+export function setTf32(on: boolean): void {
+  loadNative().setTf32(on);
+}
+
 /** Most bytes that the device's tensors took at once so far; undefined on the CPU, which has no memory of its own. */
 export function peakDeviceMemory(device: Device): number | undefined {
   return device === "cpu" ? undefined : loadNative().deviceMemory(device).peak;

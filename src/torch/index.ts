@@ -2,13 +2,13 @@
 
 export { backward, clearGrad, gradOf, setRequiresGrad } from "./autograd.js";
 export { hasBf16Instructions } from "./cpu.js";
-export { chooseDevice, type Device, peakDeviceMemory } from "./device.js";
+export { chooseDevice, type Device, peakDeviceMemory, setTf32 } from "./device.js";
 export { noGrad } from "./dispatch.js";
 export * as fused from "./fused.js";
 export { MappedFile } from "./mappedFile.js";
 export { type DType, type EngineInfo, loadNative, type TensorInfo } from "./native.js";
 export * as ops from "./ops.js";
 export * as optimizerOps from "./optimizerOps.js";
-export { PageFile } from "./pageFile.js";
+export { PAGE_ALIGNMENT, PageStore } from "./pageStore.js";
 export { manualSeed, RandomGenerator, replayRng, rngState, saveRng, setDeterministic, setRngState } from "./random.js";
 export { dtypeBytes, flush, keep, liveTensors, scope, Tensor } from "./tensor.js";

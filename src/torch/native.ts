@@ -77,11 +77,14 @@ export interface Native {
   unmapFile(file: number): void;
   fileTensor(file: number, begin: number, dtype: DType, shape: number[]): Handle;
   createPageFile(path: string, bytes: number): number;
-  closePageFile(file: number): void;
-  pageTensor(file: number, begin: number, dtype: DType, shape: number[]): Handle;
-  pageOut(file: number, begin: number, bytes: number): void;
-  prefetch(file: number, begin: number, bytes: number): void;
-  pagingStats(file: number): Promise<{ moved: number; waited: number }>;
+  /** Waits for the engine. */
+  createDevicePages(device: string, borders: number[]): number;
+  closePages(store: number): void;
+  pageTensor(store: number, begin: number, dtype: DType, shape: number[]): Handle;
+  pageIn(store: number, begin: number, bytes: number): void;
+  pageOut(store: number, begin: number, bytes: number): void;
+  prefetch(store: number, begin: number, bytes: number): void;
+  pagingStats(store: number): Promise<{ moved: number; waited: number }>;
   /** Records every op from now on; nanoseconds of process.hrtime that the spans count from. */
   startProfiler(): number;
   /** Four numbers for each span: name's index, thread, begin and end in nanoseconds. Settles when the engine is done. */
@@ -94,6 +97,8 @@ export interface Native {
   deviceMemory(device: string): { allocated: number; peak: number };
   setEager(eager: boolean): void;
   setDeterministic(on: boolean): void;
+  /** Waits for the engine. */
+  setTf32(on: boolean): void;
   flush(): Promise<void>;
   pendingJobs(): number;
 }
@@ -102,9 +107,9 @@ export const nativePath = fileURLToPath(new URL("../../native/build/slimtune.nod
 
 /**
  * How often a thread looks for its next part of the work before it sleeps; read when LibTorch is loaded. OpenMP's own
- * count makes it hold its core for milliseconds, which other programs and the event loop then lack.
+ * count (300,000) holds a core for milliseconds, which other programs then lack; with far fewer a sleeping thread comes late.
  */
-const SPINS = "2000";
+const SPINS = "10000";
 
 let loaded: Native | undefined;
 

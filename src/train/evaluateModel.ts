@@ -3,7 +3,7 @@ import type { DatasetSpec } from "../data/config.js";
 import { resolveModel } from "../hub/index.js";
 import { readModelConfig } from "../models/config.js";
 import { loadCausalLM } from "../models/load.js";
-import { fullEvalDtype, lowPrecision, precisionFor } from "../models/precision.js";
+import { applyTf32, fullEvalDtype, lowPrecision, precisionFor } from "../models/precision.js";
 import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { chooseDevice } from "../torch/index.js";
@@ -46,6 +46,7 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   for (const line of describeReport(report)) log(line);
   const dtype = fullEvalDtype(args);
   const device = chooseDevice(args.use_cpu);
+  applyTf32(args.tf32, device);
   const precision = dtype ? lowPrecision(dtype, device) : precisionFor(args, device);
   const model = await loadCausalLM(modelFolder, { precision, device, quantization });
   try {

@@ -1,6 +1,7 @@
 /** The optimizer that `optim` names. */
 import { chooseOptimizer } from "../optim/catalogue.js";
 import type { Optimizer, TrainedParameter } from "../optim/optimizer.js";
+import { diskTier, hostTier } from "../optim/pageTiers.js";
 import { RuleOptimizer } from "../optim/ruleOptimizer.js";
 import { PagedStateMemory, PlainStateMemory } from "../optim/stateMemory.js";
 import type { Device } from "../torch/index.js";
@@ -13,6 +14,7 @@ export function createOptimizer(
 ): Optimizer {
   const adam = { beta1: args.adam_beta1, beta2: args.adam_beta2, eps: args.adam_epsilon };
   const { rule, paging } = chooseOptimizer(args.optim, args.optim_args, adam);
-  const memory = paging ? new PagedStateMemory(args.output_dir, paging.budget) : new PlainStateMemory(device);
+  const tier = () => (device === "cpu" ? diskTier(args.output_dir) : hostTier(device));
+  const memory = paging ? new PagedStateMemory(tier(), paging.budget) : new PlainStateMemory(device);
   return new RuleOptimizer(parameters, rule, args.weight_decay, memory);
 }

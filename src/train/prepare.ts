@@ -10,7 +10,7 @@ import type { CausalLM, Objective } from "../models/causalLM.js";
 import { type ModelConfig, readModelConfig } from "../models/config.js";
 import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
-import { type Precision, precisionFor } from "../models/precision.js";
+import { applyTf32, type Precision, precisionFor } from "../models/precision.js";
 import { type Quantization, type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import type { TrainedParameter } from "../optim/optimizer.js";
 import { loadAdapter } from "../peft/adapterFile.js";
@@ -101,6 +101,7 @@ export async function prepareRun(
 
   setDeterministic(args.full_determinism);
   const device = chooseDevice(args.use_cpu);
+  applyTf32(args.tf32, device);
   const precision = precisionFor(args, device);
   const model = await loadCausalLM(modelFolder, { precision, device, trained: !adapted, quantization });
   manualSeed(args.seed);

@@ -83,7 +83,7 @@ let live = [];
 let freed = [];
 let generators = [native.createGenerator(1)];
 let files = [native.mapFile(file)];
-let pageFiles = [];
+let pageStores = [];
 
 function addTensor(dtype, shape) {
   const bytes = new Uint8Array(shape.reduce((a, b) => a * b, 1) * itemBytes[dtype]).fill(1);
@@ -305,7 +305,7 @@ const either = (good) => fc.oneof({ weight: 5, arbitrary: good }, { weight: 1, a
 const generator = lazy(index, (i) => (i % 3 === 0 ? null : generators[i % generators.length]));
 const device = plain(fc.constantFrom("cpu", "cpu", "cpu", "meta", "cuda", "cuda:0", "nonsense"));
 const mapped = lazy(index, (i) => files[i % files.length]);
-const pageFile = lazy(index, (i) => pageFiles[i % Math.max(1, pageFiles.length)] ?? -1);
+const pageStore = lazy(index, (i) => pageStores[i % Math.max(1, pageStores.length)] ?? -1);
 const rawFunctions = {
   fromBytes: [buffer, plain(dtype), plain(shape), device],
   toBytes: [tensor],
@@ -336,14 +336,22 @@ const rawFunctions = {
     plain(fc.constantFrom(...Array.from({ length: 40 }, (_, i) => `${file}-page-${i}`))),
     plain(fc.constantFrom(0, 1, 4096, 9000, 2 ** 55, -1)),
   ],
-  closePageFile: [lazy(index, (i) => (pageFiles.length > 3 ? pageFiles[i % pageFiles.length] : -1))],
-  pageTensor: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4, 2, 4096), integer)), plain(dtype), plain(shape)],
-  pageOut: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
-  prefetch: [pageFile, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
-  pagingStats: [pageFile],
+  createDevicePages: [
+    plain(fc.constantFrom("cpu", "cpu", "cpu", "meta", "cuda", "cuda:0", "nonsense")),
+    plain(
+      fc.constantFrom([0, 4096, 12288], [0, 4096], [0, 64, 128], [0], [], [4096, 0], [0, 2 ** 55], [0, -1], [0, 0]),
+    ),
+  ],
+  closePages: [lazy(index, (i) => (pageStores.length > 3 ? pageStores[i % pageStores.length] : -1))],
+  pageTensor: [pageStore, plain(fc.oneof(fc.constantFrom(0, 4, 2, 4096), integer)), plain(dtype), plain(shape)],
+  pageIn: [pageStore, plain(fc.constantFrom(0, 4096, 64)), plain(fc.constantFrom(4096, 8192, 64))],
+  pageOut: [pageStore, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
+  prefetch: [pageStore, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
+  pagingStats: [pageStore],
   loadLibrary: [plain(fc.constantFrom("", "/nonexistent.so"))],
   setThreads: [plain(fc.constantFrom(1, 1, 0, -1, 2 ** 40))],
   setDeterministic: [plain(fc.boolean())],
+  setTf32: [plain(fc.boolean())],
   liveTensors: [],
   engineInfo: [],
   startProfiler: [],
@@ -394,7 +402,8 @@ for (const [number, call] of fc.sample(anyCall, { numRuns: Number(calls), seed: 
     else if (["fromBytes", "grad", "fileTensor", "pageTensor", "saveRng"].includes(call.name)) live.push(result);
     else if (call.name === "createGenerator") generators = [...generators, result].slice(-8);
     else if (call.name === "mapFile") files = [...files, result].slice(-8);
-    else if (call.name === "createPageFile") pageFiles = [...pageFiles, result].slice(-8);
+    else if (["createPageFile", "createDevicePages"].includes(call.name))
+      pageStores = [...pageStores, result].slice(-8);
     else if (call.name === "free") live = live.filter((handle) => handle !== made[0]);
   } catch (error) {
     threw++;

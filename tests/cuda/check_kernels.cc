@@ -164,6 +164,41 @@ void checkExpBlock(int64_t rows, int64_t classes, int64_t gap) {
   });
 }
 
+/// Rows of a weight in 4 bits (plain and with double quantization) and in 8: exactly the products of floats.
+template <typename T>
+void checkDequantize(int64_t out, int64_t width) {
+  const int64_t blocks = (out * width + 63) / 64;
+  std::vector<uint8_t> codes(out * width), nestedCodes(blocks);
+  for (auto& code : codes) code = static_cast<uint8_t>(generator());
+  for (auto& code : nestedCodes) code = static_cast<uint8_t>(generator());
+  const auto floats = [](int64_t count) { return Matrix<float>::random(1, count).data; };
+  const auto values = floats(16), magnitudes = floats(std::max(out, blocks)), nested = floats(256), offset = floats(1);
+  const auto exactly = [](float x) { return static_cast<double>(wide(narrow<T>(x))); };
+  for (const int64_t begin : {int64_t{0}, out / 3, out - 1}) {
+    const int64_t rows = std::min<int64_t>(5, out - begin);
+    const auto value = [&](int64_t r, int64_t c, bool isNested) {
+      const int64_t i = (begin + r) * width + c, block = i / 64;
+      const int code = i % 2 == 0 ? codes[i / 2] >> 4 : codes[i / 2] & 15;
+      const float product = nested[nestedCodes[block]] * magnitudes[block / 256];
+      return exactly(values[code] * (isNested ? product + offset[0] : magnitudes[block]));
+    };
+    const QuantizedWeight plain{codes.data(), magnitudes.data(), values.data(), nullptr, nullptr, nullptr};
+    const QuantizedWeight twice{codes.data(), nestedCodes.data(), values.data(), magnitudes.data(), nested.data(), offset.data()};
+    Matrix<T> y(rows, width);
+    dequantize4bit(plain, begin, rows, width, y.data.data(), dtypeOf<T>, nullptr);
+    compare("dequantize4bit", y, [&](int64_t r, int64_t c) { return value(r, c, false); }, 0);
+    dequantize4bit(twice, begin, rows, width, y.data.data(), dtypeOf<T>, nullptr);
+    compare("dequantize4bit, double", y, [&](int64_t r, int64_t c) { return value(r, c, true); }, 0);
+    dequantize8bit(plain, begin, rows, width, y.data.data(), dtypeOf<T>, nullptr);
+    compare("dequantize8bit", y, [&](int64_t r, int64_t c) {
+      const float scale = magnitudes[begin + r] * static_cast<float>(1. / 127);
+      return exactly(static_cast<float>(static_cast<int8_t>(codes[(begin + r) * width + c])) * scale);
+    }, 0);
+  }
+}
+
+int checkOptimizers();
+
 int main() {
   for (const int64_t rows : {0, 2, 67}) {
     for (const int64_t width : {1, 6, 260}) {
@@ -188,6 +223,12 @@ int main() {
   }
   checkNorm<float, float, float>(2, 8192, 0);  // more packs than threads
   checkExpBlock(2, 5003, 0);
+  for (const int64_t width : {18, 40, 192}) {
+    checkDequantize<float>(7, width);
+    checkDequantize<__nv_bfloat16>(90, width);
+    checkDequantize<__half>(9, width);
+  }
+  failures += checkOptimizers();
   if (failures == 0) std::printf("all kernels agree\n");
   return failures > 0;
 }

@@ -12,6 +12,7 @@ import { compilerName } from "../../src/setup/toolchain.js";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const source = fileURLToPath(new URL("../../native/cuda/", import.meta.url));
+const cpu = fileURLToPath(new URL("../../native/src/", import.meta.url));
 
 it.skipIf(process.platform !== "linux")("the kernels agree with their formulas", { timeout: 300_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "slimtune-kernels-"));
@@ -19,8 +20,13 @@ it.skipIf(process.platform !== "linux")("the kernels agree with their formulas",
     const program = join(folder, "check");
     const kernels = readdirSync(source).filter((file) => file.endsWith(".cu"));
     expect(kernels.length).toBeGreaterThan(3);
-    const sources = [join(here, "check_kernels.cc"), ...kernels.map((file) => join(source, file))];
-    const flags = ["-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror", "-I", join(here, "emulator"), "-I", source];
+    const sources = [
+      ...["check_kernels.cc", "check_optimizers.cc"].map((file) => join(here, file)),
+      ...kernels.map((file) => join(source, file)),
+      ...["optimizer_rules.cc", "dynamic_map.cc"].map((file) => join(cpu, file)),
+    ];
+    const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]; // CUDA's pragmas
+    const flags = ["-std=c++20", "-O1", "-ffp-contract=off", ...warnings, "-I", join(here, "emulator"), "-I", source];
     execFileSync((await compilerName())!, [...flags, "-o", program, "-x", "c++", ...sources]);
     expect(execFileSync(program, { encoding: "utf8" })).toBe("all kernels agree\n");
   } finally {

@@ -21,6 +21,7 @@ export function standInGpu(): { deviceOf(tensor: Tensor): string | undefined } {
     fromBytes: native.fromBytes.bind(native),
     fileTensor: native.fileTensor.bind(native),
     pageTensor: native.pageTensor.bind(native),
+    createDevicePages: native.createDevicePages.bind(native),
     grad: native.grad.bind(native),
     getRngState: native.getRngState.bind(native),
     setRngState: native.setRngState.bind(native),
@@ -50,7 +51,15 @@ export function standInGpu(): { deviceOf(tensor: Tensor): string | undefined } {
     place(real.fromBytes(bytes, dtype, shape, "cpu"), device),
   );
   vi.spyOn(native, "fileTensor").mockImplementation((...args) => place(real.fileTensor(...args), "cpu"));
-  vi.spyOn(native, "pageTensor").mockImplementation((...args) => place(real.pageTensor(...args), "cpu"));
+  const pages = new Map<number, string>();
+  vi.spyOn(native, "createDevicePages").mockImplementation((device, borders) => {
+    const store = real.createDevicePages("cpu", borders);
+    pages.set(store, device);
+    return store;
+  });
+  vi.spyOn(native, "pageTensor").mockImplementation((store, ...args) =>
+    place(real.pageTensor(store, ...args), pages.get(store) ?? "cpu"),
+  );
   vi.spyOn(native, "grad").mockImplementation((leaf) => place(real.grad(leaf), devices.get(leaf) ?? "cpu"));
   vi.spyOn(native, "deviceMemory").mockReturnValue({ allocated: 2 ** 30, peak: PEAK_MEMORY });
   vi.spyOn(native, "getRngState").mockImplementation((name) =>

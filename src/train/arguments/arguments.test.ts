@@ -185,7 +185,6 @@ describe("fates", () => {
     [{ loss_type: "dft" }, /not built yet/],
     [{ label_names: ["y"] }, /always called "labels"/],
     [{ local_rank: 1 }, /data parallelism is not built yet/],
-    [{ tf32: true }, /not built yet/],
   ])("%j is refused: %s", (input, message) => expect(() => make(input)).toThrow(message));
 
   it("refuses every refused field at a value of its type that is not the default", () => {

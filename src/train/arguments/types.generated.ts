@@ -72,7 +72,7 @@ export interface TrainingArgumentsFields {
   bf16_full_eval: boolean;
   /** Round all weights to float16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing. Default: false. */
   fp16_full_eval: boolean;
-  /** Allow TensorFloat-32 products on a GPU. null and false: full float32. Only: false. Default: null. */
+  /** Let an NVIDIA GPU compute float32 products of matrices in TensorFloat-32: faster, with a fraction of 10 bits. null and false: full float32. Refused on the CPU, which has none. Default: null. */
   tf32: boolean | null;
   /** Compile with torch.compile. Refused: torch.compile is Python's compiler; remove it, slimtune's kernels are compiled already. Default: false. */
   torch_compile: boolean;

@@ -105,6 +105,9 @@ inline float __shfl_xor_sync(unsigned, float value, int distance) {
   return other;
 }
 
+using std::isfinite;
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
 inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 
 template <typename... Parameters, typename... Arguments>

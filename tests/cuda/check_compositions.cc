@@ -1,0 +1,181 @@
+// The compositions that serve devices without kernels of slimtune's own, against the CPU's kernels: both are called with
+// the same CPU tensors, a composition by the dispatch key of a device that has nothing else. A library for a process that
+// has loaded slimtune.node: it says what differs when it is loaded.
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <cstdio>
+
+using at::Tensor;
+using Tensors = std::vector<Tensor>;
+
+namespace {
+
+int failures = 0;
+
+void fail(const std::string& what, const std::string& how) {
+  failures++;
+  std::printf("%s: %s\n", what.c_str(), how.c_str());
+}
+
+template <typename Signature, typename... Arguments>
+auto call(bool composed, const char* name, Arguments&&... arguments) {
+  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+  if (!composed) return op.call(arguments...);
+  return op.redispatch(c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), arguments...);
+}
+
+Tensors copies(const Tensors& tensors) {
+  Tensors result;
+  for (const Tensor& tensor : tensors) result.push_back(tensor.clone());
+  return result;
+}
+
+void same(const std::string& what, const Tensor& actual, const Tensor& expected, double tolerance = 1e-5) {
+  if (!at::allclose(actual, expected, tolerance, tolerance * 1e-2, true)) {
+    fail(what, "off by " + std::to_string((actual - expected).abs().max().item<double>()));
+  }
+}
+
+// --- optimizers ---
+
+struct Update {
+  Tensors weights, states, scales;
+};
+
+/// run(composed, tensors, gradients) makes one update; `count` states for each parameter.
+template <typename Run>
+void checkOptimizer(const std::string& name, int count, bool quantized, const Run& run) {
+  Update expected;
+  for (const int64_t size : {5, 0, 256, 700, 20000}) expected.weights.push_back(at::randn({size}));
+  for (int s = 0; s < count; s++) {
+    for (const Tensor& weight : expected.weights) {
+      expected.states.push_back(at::zeros(weight.sizes(), quantized ? at::kByte : at::kFloat));
+      if (quantized) expected.scales.push_back(at::zeros({(weight.numel() + 255) / 256}));
+    }
+  }
+  Update actual{copies(expected.weights), copies(expected.states), copies(expected.scales)};
+  for (int step = 1; step <= 4; step++) {
+    Tensors gradients;
+    for (const Tensor& weight : expected.weights) {
+      gradients.push_back(at::randn_like(weight) * at::pow(10, at::randint(-3, 2, weight.sizes(), at::kFloat)));
+      if (quantized && weight.numel() > 300) gradients.back()[298].fill_(step == 2 ? INFINITY : NAN);
+    }
+    run(false, expected, copies(gradients), step);
+    run(true, actual, copies(gradients), step);
+  }
+  // The kernels may fuse a product and a sum: a code on the border between two can become the other one.
+  for (size_t i = 0; i < expected.weights.size(); i++) same(name + ": weight", actual.weights[i], expected.weights[i], quantized ? 1e-2 : 1e-4);
+  for (size_t i = 0; i < expected.scales.size(); i++) same(name + ": scale", actual.scales[i], expected.scales[i], 1e-2);
+  for (size_t i = 0; i < expected.states.size(); i++) {
+    const Tensor &a = actual.states[i], &b = expected.states[i];
+    if (!quantized) {
+      same(name + ": state", a, b, 1e-4);
+    } else if (a.numel() > 0 && ((a != b).sum().item<double>() > 2e-3 * static_cast<double>(a.numel()) + 1)) {
+      fail(name + ": codes", std::to_string((a != b).sum().item<int64_t>()) + " differ");
+    }
+  }
+}
+
+void checkOptimizers() {
+  using Lists = at::TensorList;
+  constexpr double scale = 0.5, lr = 1e-2, decay = 0.1;
+  for (const bool quantized : {false, true}) {
+    const std::string bits = quantized ? ", 8 bits" : "";
+    checkOptimizer("AdamW" + bits, 2, quantized, [&](bool composed, Update& u, const Tensors& g, int64_t step) {
+      call<void(Lists, Lists, Lists, Lists, double, double, double, int64_t, double, double, double)>(
+          composed, "slimtune::adamw_step_", u.weights, g, u.states, u.scales, scale, lr, decay, step, 0.9, 0.99, 1e-8);
+    });
+    checkOptimizer("Lion" + bits, 1, quantized, [&](bool composed, Update& u, const Tensors& g, int64_t) {
+      call<void(Lists, Lists, Lists, Lists, double, double, double, double, double)>(
+          composed, "slimtune::lion_step_", u.weights, g, u.states, u.scales, scale, lr, decay, 0.9, 0.99);
+    });
+    checkOptimizer("AdEMAMix" + bits, 3, quantized, [&](bool composed, Update& u, const Tensors& g, int64_t step) {
+      call<void(Lists, Lists, Lists, Lists, double, double, double, int64_t, double, double, double, double, double)>(
+          composed, "slimtune::ademamix_step_", u.weights, g, u.states, u.scales, scale, lr, decay, step, 0.9, 0.99, 0.999,
+          5., 1e-8);
+    });
+    for (const double momentum : {0., 0.9}) {
+      for (const bool centered : {false, true}) {
+        if (quantized && centered) continue;  // a variance that rounding makes negative is no number
+        checkOptimizer("RMSprop" + bits, 1 + (momentum > 0) + centered, quantized,
+                       [&](bool composed, Update& u, const Tensors& g, int64_t) {
+                         call<void(Lists, Lists, Lists, Lists, double, double, double, double, double, double, bool)>(
+                             composed, "slimtune::rmsprop_step_", u.weights, g, u.states, u.scales, scale, lr, decay, 0.9,
+                             0.1, momentum, centered);
+                       });
+      }
+    }
+  }
+  for (const double momentum : {0., 0.9}) {
+    checkOptimizer("SGD", momentum > 0, false, [&](bool composed, Update& u, const Tensors& g, int64_t) {
+      call<void(Lists, Lists, Lists, double, double, double, double, double, bool)>(
+          composed, "slimtune::sgd_step_", u.weights, g, u.states, scale, lr, decay, momentum, 0., momentum > 0);
+    });
+  }
+  checkOptimizer("Adagrad", 1, false, [&](bool composed, Update& u, const Tensors& g, int64_t) {
+    call<void(Lists, Lists, Lists, double, double, double, double)>(composed, "slimtune::adagrad_step_", u.weights, g,
+                                                                    u.states, scale, lr, decay, 1e-10);
+  });
+}
+
+void checkAdafactor() {
+  const Tensors weights{at::randn({40, 70}), at::randn({30}), at::randn({3, 1}), at::zeros({0, 4})};
+  Tensors states;
+  for (const Tensor& weight : weights) {
+    for (const int64_t size : weight.sizes()) states.push_back(at::zeros({size}));
+  }
+  Tensors weightsOf[2] = {copies(weights), copies(weights)}, statesOf[2] = {copies(states), copies(states)};
+  for (int step = 1; step <= 3; step++) {
+    Tensors gradients;
+    for (const Tensor& weight : weights) gradients.push_back(at::randn_like(weight));
+    for (const bool composed : {false, true}) {
+      call<void(at::TensorList, at::TensorList, at::TensorList, double, double, double, double, double, double)>(
+          composed, "slimtune::adafactor_step_", weightsOf[composed], gradients, statesOf[composed], 0.5, 1e-2, 0.1,
+          1 - std::pow(step, -0.8), 1e-30, 1.0);
+    }
+  }
+  for (size_t i = 0; i < weights.size(); i++) same("Adafactor: weight", weightsOf[1][i], weightsOf[0][i]);
+  for (size_t i = 0; i < states.size(); i++) same("Adafactor: state", statesOf[1][i], statesOf[0][i]);
+}
+
+// --- quantized weights: bit for bit ---
+
+void checkDequantized(const std::string& name, const Tensors& weight, int64_t out, int64_t in) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
+    for (const auto& [begin, rows] : std::vector<std::pair<int64_t, int64_t>>{{0, out}, {out / 3, out / 2}, {out - 1, 1}}) {
+      Tensor results[2];
+      for (const bool composed : {false, true}) {
+        results[composed] = at::full({rows, in}, NAN, dtype);
+        call<void(at::TensorList, int64_t, const Tensor&)>(composed, "slimtune::_dequantize_rows", weight, begin,
+                                                           results[composed]);
+      }
+      if (!at::equal(results[0], results[1])) fail(name, "rows from " + std::to_string(begin) + " differ");
+    }
+  }
+}
+
+void checkQuantized() {
+  for (const auto& [out, in] : std::vector<std::pair<int64_t, int64_t>>{{7, 18}, {130, 192}, {300, 100}}) {
+    const Tensor weight = at::randn({out, in});
+    for (const char* type : {"nf4", "fp4"}) {
+      for (const bool nested : {false, true}) {
+        checkDequantized(type, call<Tensors(const Tensor&, c10::string_view, bool)>(false, "slimtune::quantize_4bit", weight,
+                                                                                    c10::string_view(type), nested), out, in);
+      }
+    }
+    checkDequantized("int8", call<Tensors(const Tensor&)>(false, "slimtune::quantize_8bit", weight), out, in);
+  }
+}
+
+const bool ran = [] {
+  at::manual_seed(3);
+  checkOptimizers();
+  checkAdafactor();
+  checkQuantized();
+  std::printf(failures == 0 ? "all compositions agree\n" : "%d failures\n", failures);
+  std::fflush(stdout);
+  return true;
+}();
+
+}  // namespace

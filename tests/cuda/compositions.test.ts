@@ -1,0 +1,28 @@
+/** What a GPU computes where slimtune has no kernel of its own for it: the compositions of LibTorch's ops. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, it } from "vitest";
+import { compilerName } from "../../src/setup/toolchain.js";
+import { nativePath } from "../bridge/support.js";
+
+const source = fileURLToPath(new URL("check_compositions.cc", import.meta.url));
+const LOAD = "require(process.argv[1]).loadLibrary(process.argv[2])";
+
+it.skipIf(process.platform !== "linux")("compositions agree with the kernels", { timeout: 300_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "slimtune-compositions-"));
+  try {
+    const { root } = JSON.parse(readFileSync(join(nativePath, "../libtorch.json"), "utf8"));
+    const library = join(folder, "check.so");
+    const include = ["include", "include/torch/csrc/api/include"].flatMap((part) => ["-isystem", join(root, part)]);
+    const flags = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", ...include];
+    const libraries = ["-L", join(root, "lib"), "-ltorch_cpu", "-lc10"];
+    execFileSync((await compilerName())!, [...flags, "-o", library, source, ...libraries]);
+    const output = execFileSync(process.execPath, ["-e", LOAD, nativePath, library], { encoding: "utf8" });
+    expect(output).toBe("all compositions agree\n");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
