@@ -61,8 +61,8 @@ export interface PreparedRun {
   identity: RunIdentity;
 }
 
-/** Enough rows for matrix products to be fast; more would take memory and gain nothing. */
-const PASS_TOKENS = 768;
+/** Enough rows for matrix products to be fast; more gains little time and takes memory (docs/performance.md). */
+const PASS_TOKENS = 512;
 
 const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
 
