@@ -1,11 +1,11 @@
 /** What a run has to compute, counted from its data: the same for every program that trains it. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { epochOrder } from "../dist/data/order.js";
 import { loadRows } from "../dist/data/read.js";
 import { tokenizeDataset } from "../dist/data/tokenize.js";
 import { Tokenizer } from "../dist/data/tokenizer.js";
 import { planRun, windowOf } from "../dist/train/plan.js";
-import { epochOrder } from "../dist/train/sampler.js";
 
 /** A window of examples: all tokens, those whose next token is a label, and tokens with the padding to equal length. */
 function count(batches) {

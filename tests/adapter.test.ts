@@ -3,8 +3,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
+import { readHeader } from "../src/files/safetensors.js";
 import { loadGenerator, Trainer, type TrainingArgumentsInput } from "../src/index.js";
-import { readHeader } from "../src/models/safetensors.js";
 import { fixturePath } from "./support/goldens.js";
 
 const folder = mkdtempSync(join(tmpdir(), "slimtune-adapter-"));

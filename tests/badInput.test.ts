@@ -12,8 +12,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { writeSafetensors } from "../src/files/safetensorsWriter.js";
 import { loadConfig, type TrainerConfig, type TrainingArgumentsInput, UserError } from "../src/index.js";
-import { writeSafetensors } from "../src/models/safetensorsWriter.js";
 import { flush, liveTensors } from "../src/torch/index.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";

@@ -3,14 +3,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { loadExamples } from "../src/data/examples.js";
+import { groupByLength, lengthGroupedEpoch } from "../src/data/lengthGrouped.js";
 import { numpyPermutation } from "../src/data/numpyPermutation.js";
+import { epochOrder } from "../src/data/order.js";
 import type { TrainingArgumentsInput } from "../src/index.js";
 import { TrainingArguments } from "../src/index.js";
 import { collate } from "../src/models/batch.js";
 import { flush, liveTensors, manualSeed, setDeterministic } from "../src/torch/index.js";
-import { loadExamples } from "../src/train/examples.js";
-import { groupByLength, lengthGroupedEpoch } from "../src/train/lengthGrouped.js";
-import { epochOrder } from "../src/train/sampler.js";
 import { fixturePath, readGoldenJson } from "./support/goldens.js";
 import { expectSameCurve, type RunGolden, readRunGolden, trainAs } from "./support/runGoldens.js";
 

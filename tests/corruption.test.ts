@@ -12,7 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { findCheckpoint } from "../src/train/checkpoint/folders.js";
+import { findCheckpoint } from "../src/runFolder/checkpoints.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { tinyTrainer } from "./support/tinyRun.js";
 

@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { readHeader } from "../src/files/safetensors.js";
 import { loadGenerator } from "../src/generate/index.js";
 import type { TrainingArgumentsInput } from "../src/index.js";
-import { readHeader } from "../src/models/safetensors.js";
 import {
   chooseDevice,
   type Device,

@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync }
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { TrainerState } from "../src/index.js";
-import { listCheckpoints } from "../src/train/checkpoint/folders.js";
-import { damage } from "../src/train/checkpoint/manifest.js";
+import { listCheckpoints } from "../src/runFolder/checkpoints.js";
+import { damage } from "../src/runFolder/manifest.js";
 import { runCli, writeConfig } from "./support/cli.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { tinyTrainer } from "./support/tinyRun.js";

@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { evaluate } from "../src/evaluate/evaluate.js";
 import { type ComputeMetrics, type EvaluatedExample, evaluateModel, loadGenerator, UserError } from "../src/index.js";
 import { collate, type Sequence } from "../src/models/batch.js";
 import type { CausalLM } from "../src/models/causalLM.js";
 import { loadCausalLM } from "../src/models/load.js";
 import { flush, liveTensors, manualSeed, ops, rngState, scope } from "../src/torch/index.js";
-import { evaluate } from "../src/train/evaluate.js";
 import { fixturePath } from "./support/goldens.js";
 
 const MODEL = fixturePath("tiny-llama");

@@ -35,7 +35,7 @@ const rows = Array.from({ length: 8 }, (_, row): Sequence => {
 });
 
 /** Losses of two micro-batches, the bytes of every gradient of both together, and what the generator draws next. */
-async function train({ model: name, lora, precision, neftuneAlpha = null as never }: Case, checkpointEvery: number) {
+async function train({ model: name, lora, precision, neftuneAlpha = null as never }: Case, recomputeEvery: number) {
   const model = await loadCausalLM(fixturePath(name), { precision, trained: lora === undefined });
   manualSeed(3);
   const leaves = () =>
@@ -57,7 +57,7 @@ async function train({ model: name, lora, precision, neftuneAlpha = null as neve
   const objective = { labelSmoothing: 0, neftuneAlpha };
   const losses: number[] = [];
   for (const part of [rows.slice(0, 4), rows.slice(4)]) {
-    const loss = model.lossAndGradients(collate(part), 50, { objective, checkpointEvery });
+    const loss = model.lossAndGradients(collate(part), 50, { objective, recomputeEvery });
     losses.push(await loss.item());
     loss.dispose();
   }

@@ -2,8 +2,8 @@
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { readHeader } from "../src/files/safetensors.js";
 import { type HealthConfig, Trainer, type TrainerConfig, type TrainingArgumentsInput } from "../src/index.js";
-import { readHeader } from "../src/models/safetensors.js";
 import { flush, liveTensors } from "../src/torch/index.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";

@@ -4,9 +4,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { UserError } from "../src/errors.js";
+import { resolveWeights } from "../src/files/weights.js";
 import { type HubProgress, resolveDataset, resolveModel } from "../src/hub/index.js";
-import { resolveWeights } from "../src/models/weights.js";
+import { UserError } from "../src/support/errors.js";
 import { gitHash, type HubFile, type HubRepo, HubServer, type Sabotage, sha256 } from "./hubServer.js";
 
 const TINY = join(import.meta.dirname, "fixtures/tiny-llama-sharded");

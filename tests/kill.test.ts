@@ -8,9 +8,9 @@ import { existsSync, type FSWatcher, readdirSync, readFileSync, watch } from "no
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
-import { readHeader } from "../src/models/safetensors.js";
-import { listCheckpoints } from "../src/train/checkpoint/folders.js";
-import { damage } from "../src/train/checkpoint/manifest.js";
+import { readHeader } from "../src/files/safetensors.js";
+import { listCheckpoints } from "../src/runFolder/checkpoints.js";
+import { damage } from "../src/runFolder/manifest.js";
 import { type Ended, type Running, runCli, writeConfig } from "./support/cli.js";
 import { temporaryFolders } from "./support/temporary.js";
 

@@ -35,7 +35,7 @@ describe("packed rows", () => {
     const parameters = [...model.parameters.values()];
     const layout = { paddingFree, padToMultipleOf: null };
     const objective = { labelSmoothing: 0, neftuneAlpha: null };
-    const trainable = { model, parameters, layout, objective, passTokens, checkpointEvery: 0 };
+    const trainable = { model, parameters, layout, objective, passTokens, recomputeEvery: 0 };
     const { loss } = (await accumulate(trainable, window, 1, async () => true))!;
     const values: Float32Array[] = [];
     for (const { tensor } of parameters) {

@@ -2,8 +2,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { attribute, CATEGORIES, innermost } from "../src/callbacks/profile/attribute.js";
 import { flush, liveTensors } from "../src/torch/index.js";
-import { attribute, CATEGORIES, innermost } from "../src/train/profile/attribute.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { TINY_LORA, tinyTrainer } from "./support/tinyRun.js";
 

@@ -4,6 +4,7 @@ import { cpSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
+import { type TensorEntry, writeSafetensors } from "../src/files/safetensorsWriter.js";
 import {
   evaluateModel,
   loadGenerator,
@@ -12,7 +13,6 @@ import {
   type TrainerConfig,
   type TrainingArgumentsInput,
 } from "../src/index.js";
-import { type TensorEntry, writeSafetensors } from "../src/models/safetensorsWriter.js";
 import { flush, liveTensors } from "../src/torch/index.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";

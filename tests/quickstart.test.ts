@@ -7,8 +7,8 @@ import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import { loadConfig } from "../src/config/index.js";
 import { Tokenizer } from "../src/data/tokenizer.js";
+import { elementCount, readHeader } from "../src/files/safetensors.js";
 import { loadGenerator } from "../src/index.js";
-import { elementCount, readHeader } from "../src/models/safetensors.js";
 import { flush, liveTensors } from "../src/torch/index.js";
 
 interface Row {

@@ -3,9 +3,9 @@ import { appendFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { crc32c } from "../src/callbacks/reporters/eventFile.js";
+import { runFolderName, tagOf } from "../src/callbacks/reporters/tensorboard.js";
 import type { LogEntry, TrainerConfig } from "../src/index.js";
-import { crc32c } from "../src/train/reporters/eventFile.js";
-import { runFolderName, tagOf } from "../src/train/reporters/tensorboard.js";
 import { mlflowServer } from "./support/mlflowServer.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { tinyTrainer } from "./support/tinyRun.js";

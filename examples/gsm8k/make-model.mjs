@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { writeSafetensors } from "../../dist/models/safetensorsWriter.js";
+import { writeSafetensors } from "../../dist/files/safetensorsWriter.js";
 import { Random } from "../quickstart/random.mjs";
 import { readTexts, writeTokenizer } from "./tokenizer.mjs";
 

@@ -1,7 +1,7 @@
 /** The quickstart's model before it has learned anything: its config.json, and random float32 weights. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { writeSafetensors } from "../../dist/models/safetensorsWriter.js";
+import { writeSafetensors } from "../../dist/files/safetensorsWriter.js";
 import { Random } from "./random.mjs";
 
 export const modelConfig = {

@@ -1,4 +1,4 @@
-import { type AnyField, acceptedChoices, GROUPS } from "../train/arguments/index.js";
+import { type AnyField, acceptedChoices, GROUPS } from "../arguments/index.js";
 
 const NAME_WIDTH = 32;
 /** Of the column of help texts, on however small a terminal. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { EvaluationConfig } from "../train/evaluateModel.js";
+import type { EvaluationConfig } from "../evaluate/evaluateModel.js";
 import { runEval } from "./eval.js";
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../tests/fixtures/${name}`, import.meta.url));
@@ -19,7 +19,7 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "slimtune-eval-"));
   stdout = "";
   asked = undefined;
-  vi.doMock("../train/evaluateModel.js", () => ({
+  vi.doMock("../evaluate/evaluateModel.js", () => ({
     evaluateModel: async (config: EvaluationConfig) => {
       asked = config;
       return metrics;
@@ -34,7 +34,7 @@ beforeEach(() => {
 
 afterEach(() => {
   vi.restoreAllMocks();
-  vi.doUnmock("../train/evaluateModel.js");
+  vi.doUnmock("../evaluate/evaluateModel.js");
   rmSync(folder, { recursive: true });
 });
 

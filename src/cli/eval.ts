@@ -2,8 +2,8 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Command } from "commander";
 import type { Override } from "../config/overrides.js";
-import { UserError } from "../errors.js";
-import type { EvaluationConfig } from "../train/evaluateModel.js";
+import type { EvaluationConfig } from "../evaluate/evaluateModel.js";
+import { UserError } from "../support/errors.js";
 
 /** `slimtune eval config.yaml`, or `slimtune eval --model DIR --dataset FILE`: how good a model is on held-out data. */
 export function evalCommand(): Command {
@@ -39,7 +39,7 @@ export async function runEval(words: readonly string[]): Promise<void> {
   const onBatch = (batch: number, batches: number) => {
     if (live) process.stderr.write(batch < batches ? `\r\x1b[Kevaluating ${batch}/${batches}` : "\r\x1b[K");
   };
-  const { evaluateModel } = await import("../train/evaluateModel.js");
+  const { evaluateModel } = await import("../evaluate/evaluateModel.js");
   const metrics = await evaluateModel({ ...config, onBatch });
   process.stdout.write(asJson ? `${JSON.stringify(metrics, null, 2)}\n` : await table(metrics));
 }
@@ -54,7 +54,7 @@ const MEANINGS: Record<string, string> = {
 };
 
 async function table(metrics: Readonly<Record<string, number>>): Promise<string> {
-  const { formatNumber } = await import("../train/progress.js");
+  const { formatNumber } = await import("../callbacks/progress.js");
   const rows = Object.entries(metrics).map(
     ([name, value]) => [name, formatNumber(value), MEANINGS[name] ?? ""] as const,
   );
@@ -105,7 +105,7 @@ async function fromOptions(overrides: readonly Override[]): Promise<EvaluationCo
   if (values.eval_dataset === undefined) throw new UserError("nothing to evaluate on: give --dataset FILE");
   const { datasetSchema } = await import("../data/config.js");
   const { resolveDataset, resolveModel } = await import("../config/paths.js");
-  const { TrainingArguments } = await import("../train/arguments/index.js");
+  const { TrainingArguments } = await import("../arguments/index.js");
   const local = (option: string, value: unknown) => {
     const resolved = resolveModel(String(value), process.cwd());
     if ("problem" in resolved) throw new UserError(`${option}: ${resolved.problem}`);

@@ -1,8 +1,8 @@
 import { text } from "node:stream/consumers";
 import { Command, InvalidArgumentError } from "commander";
 import { parse } from "yaml";
-import { UserError } from "../errors.js";
 import type { QuantizationConfigInput } from "../models/quantization.js";
+import { UserError } from "../support/errors.js";
 
 interface GenerateOptions {
   model: string;

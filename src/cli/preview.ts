@@ -23,7 +23,7 @@ export async function* preview(words: readonly string[], count: number, colour: 
   const { resolveModel } = await import("../hub/index.js");
   const { readModelConfig } = await import("../models/config.js");
   const { Tokenizer } = await import("../data/tokenizer.js");
-  const { describeReport, loadExamples } = await import("../train/examples.js");
+  const { describeReport, loadExamples } = await import("../data/examples.js");
 
   const modelFolder = await resolveModel(model);
   const { maxPositions, vocabSize } = await readModelConfig(modelFolder);

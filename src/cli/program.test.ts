@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { fieldNames } from "../train/arguments/index.js";
+import { fieldNames } from "../arguments/index.js";
 import { runCli } from "./program.js";
 
 let stdout = "";

@@ -24,7 +24,7 @@ export async function runTrain(words: readonly string[]): Promise<number> {
   const { loadConfig, parseCommandLine } = await import("../config/index.js");
   const { config: file, overrides } = parseCommandLine(words);
   const config = await loadConfig(file, overrides);
-  const { ProgressCallback } = await import("../train/progress.js");
+  const { ProgressCallback } = await import("../callbacks/progress.js");
   const { Trainer } = await import("../train/trainer.js");
 
   const progress = new ProgressCallback();

@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { z } from "zod";
-import { UserError } from "../errors.js";
+import { checkArguments, fieldOf, OLD_NAMES, TrainingArguments } from "../arguments/index.js";
 import { quantizationSchema } from "../models/quantization.js";
 import { loraSchema } from "../peft/config.js";
+import { UserError } from "../support/errors.js";
 import { didYouMean } from "../support/nearest.js";
-import { checkArguments, fieldOf, OLD_NAMES, TrainingArguments } from "../train/arguments/index.js";
 import { healthSchema } from "../train/health/config.js";
 import type { Override } from "./overrides.js";
 import { type Resolved, resolveDataset, resolveModel } from "./paths.js";

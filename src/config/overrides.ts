@@ -1,8 +1,8 @@
 import { parse } from "yaml";
 import type { z } from "zod";
-import { UserError } from "../errors.js";
+import { fieldNames, fieldOf, OLD_NAMES } from "../arguments/index.js";
+import { UserError } from "../support/errors.js";
 import { didYouMean } from "../support/nearest.js";
-import { fieldNames, fieldOf, OLD_NAMES } from "../train/arguments/index.js";
 import { configKeys } from "./schema.js";
 
 /** One `--name value` of the command line. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { fieldNames } from "../train/arguments/index.js";
+import { fieldNames } from "../arguments/index.js";
 import { configJsonSchema } from "./schema.js";
 
 // biome-ignore lint/suspicious/noExplicitAny: a JSON document

@@ -1,9 +1,9 @@
 import { z } from "zod";
+import { trainingArgumentsSchema } from "../arguments/index.js";
+import { earlyStoppingSchema } from "../callbacks/earlyStopping.js";
 import { datasetSchema } from "../data/config.js";
 import { quantizationSchema } from "../models/quantization.js";
 import { loraSchema } from "../peft/config.js";
-import { trainingArgumentsSchema } from "../train/arguments/index.js";
-import { earlyStoppingSchema } from "../train/earlyStopping.js";
 import { healthSchema } from "../train/health/config.js";
 
 const required = (what: string) => (issue: { input?: unknown }) =>

@@ -1,5 +1,5 @@
 import { isMap, isScalar, isSeq, LineCounter, type Node, type ParsedNode, parseDocument } from "yaml";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 export interface YamlFile {
   readonly data: Record<string, unknown>;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { ChatTemplate } from "./chatTemplate.js";
 
 const user = { role: "user", content: "hi" };

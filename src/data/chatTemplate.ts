@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { Template } from "@huggingface/jinja";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import type { Message } from "./format.js";
 
 export interface RenderOptions {

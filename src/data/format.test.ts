@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { detectFormat, type Sample, toSample } from "./format.js";
-import type { Row } from "./read.js";
+import type { Row } from "./row.js";
 
 const read = (
   fields: Record<string, unknown>,

@@ -1,5 +1,5 @@
-import { UserError } from "../errors.js";
-import type { Row } from "./read.js";
+import { UserError } from "../support/errors.js";
+import type { Row } from "./row.js";
 
 /** One turn of a conversation, as chat templates see it. */
 export interface Message {

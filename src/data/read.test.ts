@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import type { DatasetSpec } from "./config.js";
 import { type LoadOptions, loadRows } from "./read.js";
 

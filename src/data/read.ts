@@ -1,19 +1,11 @@
 import { createReadStream } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import path from "node:path";
-import { UserError } from "../errors.js";
-import { type DatasetEntry, type DatasetFormat, type DatasetSpec, datasetEntries } from "./config.js";
+import { UserError } from "../support/errors.js";
+import { type DatasetEntry, type DatasetSpec, datasetEntries } from "./config.js";
 import { detectFormat, listKeys } from "./format.js";
 import { globFiles, isGlob } from "./glob.js";
-
-/** One example as the file has it, under our names for its columns when the config maps them. */
-export interface Row {
-  fields: Record<string, unknown>;
-  /** Where it stands, for messages: `file:line`, or `file[index]` in a JSON array. */
-  source: string;
-  /** How its fields are to be read; never "auto". */
-  format: Exclude<DatasetFormat, "auto">;
-}
+import type { Row } from "./row.js";
 
 export interface LoadOptions {
   /** Resolves the id of a hub dataset to local files. Without it, only local paths can be read. */

@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { detectFormat } from "./format.js";
-import type { Row } from "./read.js";
+import type { Row } from "./row.js";
 import { type TokenizeOptions, tokenizeDataset } from "./tokenize.js";
 import { Tokenizer } from "./tokenizer.js";
 

@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { type Conversation, type Sample, toSample } from "./format.js";
-import type { Row } from "./read.js";
+import type { Row } from "./row.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 /** Tokens of one example. A label is the token itself, or -100 where it gives no loss; labels are not shifted. */

@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
-import type { Row } from "./read.js";
+import { UserError } from "../support/errors.js";
+import type { Row } from "./row.js";
 import { type TokenizeOptions, tokenizeRows } from "./tokenize.js";
 import { tokenizeInWorkers } from "./tokenizePool.js";
 import { Tokenizer } from "./tokenizer.js";

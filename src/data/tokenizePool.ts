@@ -1,8 +1,8 @@
 /** Tokenising in worker threads: the same examples in the same order as in this thread, which stays free. */
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
-import { UserError } from "../errors.js";
-import type { Row } from "./read.js";
+import { UserError } from "../support/errors.js";
+import type { Row } from "./row.js";
 import { joinTokenized, type TokenizedDataset, type TokenizeOptions } from "./tokenize.js";
 
 /** What a worker is started with, gets and gives. */

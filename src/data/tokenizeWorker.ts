@@ -1,7 +1,7 @@
 /** A thread of the pool in tokenizePool.ts: tokenises the rows that it is sent. */
 import { parentPort, workerData } from "node:worker_threads";
-import { UserError } from "../errors.js";
-import type { Row } from "./read.js";
+import { UserError } from "../support/errors.js";
+import type { Row } from "./row.js";
 import { tokenizeRows } from "./tokenize.js";
 import type { WorkerAnswer, WorkerStart } from "./tokenizePool.js";
 import { Tokenizer } from "./tokenizer.js";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { Tokenizer } from "./tokenizer.js";
 
 const fixture = fileURLToPath(new URL("../../tests/fixtures/tiny-llama", import.meta.url));

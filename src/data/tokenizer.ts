@@ -1,14 +1,14 @@
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { alignTokens, markTokens } from "./align.js";
 import { ChatTemplate, type MarkedText, type RenderOptions } from "./chatTemplate.js";
-import { type Engine, makeEngine } from "./engine.js";
 import type { Message } from "./format.js";
 import { StreamDecoder } from "./stream.js";
 import { readTokenizerFiles, type TokenizerFiles } from "./tokenizerFiles.js";
+import { type LibraryTokenizer, makeLibraryTokenizer } from "./tokenizerLibrary.js";
 
 /** The tokenizer of a model folder, with its special tokens and chat template, as transformers 5 loads it. */
 export class Tokenizer {
-  readonly #engine: Engine;
+  readonly #library: LibraryTokenizer;
   readonly #files: TokenizerFiles;
   readonly #template: ChatTemplate | undefined;
   readonly #folder: string;
@@ -16,10 +16,15 @@ export class Tokenizer {
   readonly #specialPattern: RegExp | undefined;
   readonly #surface: (token: string) => Uint8Array;
 
-  private constructor(folder: string, files: TokenizerFiles, engine: Engine, template: ChatTemplate | undefined) {
+  private constructor(
+    folder: string,
+    files: TokenizerFiles,
+    library: LibraryTokenizer,
+    template: ChatTemplate | undefined,
+  ) {
     this.#folder = folder;
     this.#files = files;
-    this.#engine = engine;
+    this.#library = library;
     this.#template = template;
     const special = files.tokenizer.added_tokens.filter((token) => token.special);
     this.#specialIds = new Set(special.map((token) => token.id));
@@ -34,14 +39,14 @@ export class Tokenizer {
    */
   static async load(folder: string): Promise<Tokenizer> {
     const files = await readTokenizerFiles(folder);
-    let engine: Engine;
+    let library: LibraryTokenizer;
     try {
-      engine = makeEngine(files.tokenizer);
+      library = makeLibraryTokenizer(files.tokenizer);
     } catch (error) {
       throw new UserError(`${folder}/tokenizer.json: cannot be used: ${(error as Error).message}`, { cause: error });
     }
     const template = files.chatTemplates.size === 0 ? undefined : new ChatTemplate(files.chatTemplates, files.special);
-    return new Tokenizer(folder, files, engine, template);
+    return new Tokenizer(folder, files, library, template);
   }
 
   /**
@@ -49,13 +54,13 @@ export class Tokenizer {
    * @throws UserError when the vocabulary has no such token.
    */
   withEosToken(token: string): Tokenizer {
-    if (this.#engine.token_to_id(token) === undefined) {
+    if (this.#library.token_to_id(token) === undefined) {
       throw new UserError(
         `training_args.eos_token: the tokenizer's vocabulary has no token "${token}" (${this.#folder})`,
       );
     }
     const files = { ...this.#files, special: { ...this.#files.special, eos_token: token } };
-    return new Tokenizer(this.#folder, files, this.#engine, this.#template?.withVariables({ eos_token: token }));
+    return new Tokenizer(this.#folder, files, this.#library, this.#template?.withVariables({ eos_token: token }));
   }
 
   /**
@@ -71,10 +76,10 @@ export class Tokenizer {
     const known: number[] = [];
     for (const id of ids) {
       if (options.skipSpecialTokens && this.#specialIds.has(id)) continue;
-      if (this.#engine.id_to_token(id) !== undefined) known.push(id);
+      if (this.#library.id_to_token(id) !== undefined) known.push(id);
     }
     if (known.length === 0) return "";
-    return this.#engine.decode(known, { clean_up_tokenization_spaces: this.#files.cleanUp });
+    return this.#library.decode(known, { clean_up_tokenization_spaces: this.#files.cleanUp });
   }
 
   /** Decodes tokens one by one, for text that appears as it is made. */
@@ -143,16 +148,16 @@ export class Tokenizer {
 
   /** The number of tokens: the highest id + 1. A model may have more rows in its embedding, not fewer. */
   get vocabSize(): number {
-    return this.#engine.model.vocab.length;
+    return this.#library.model.vocab.length;
   }
 
   #idOf(name: string): number | undefined {
     const token = this.#files.special[name];
-    return token === undefined ? undefined : this.#engine.token_to_id(token);
+    return token === undefined ? undefined : this.#library.token_to_id(token);
   }
 
   #encode(text: string, addSpecialTokens: boolean): { ids: number[]; tokens: string[] } {
-    const { ids, tokens } = this.#engine.encode(text, { add_special_tokens: addSpecialTokens });
+    const { ids, tokens } = this.#library.encode(text, { add_special_tokens: addSpecialTokens });
     const unknown = ids.indexOf(undefined);
     if (unknown < 0) return { ids: ids as number[], tokens };
     throw new UserError(
@@ -161,7 +166,7 @@ export class Tokenizer {
   }
 
   #normalise({ text, spans }: MarkedText): MarkedText {
-    const normalise = (part: string) => this.#engine.normalizer?.(part) ?? part;
+    const normalise = (part: string) => this.#library.normalizer?.(part) ?? part;
     let result = "";
     let at = 0;
     const moved: [number, number][] = [];

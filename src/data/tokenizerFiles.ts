@@ -1,6 +1,6 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import path from "node:path";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 /** What the files of a model folder say about its tokenizer. */
 export interface TokenizerFiles {

@@ -1,7 +1,6 @@
 /** Text from a model: many prompts at once, or one as a stream. */
 import type { Message } from "../data/format.js";
 import { Tokenizer } from "../data/tokenizer.js";
-import { UserError } from "../errors.js";
 import { resolveModel } from "../hub/index.js";
 import type { CausalLM } from "../models/causalLM.js";
 import { generationStops } from "../models/generationConfig.js";
@@ -9,6 +8,7 @@ import { loadCausalLM } from "../models/load.js";
 import { precisionFor } from "../models/precision.js";
 import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { loadAdapter } from "../peft/adapterFile.js";
+import { UserError } from "../support/errors.js";
 import { chooseDevice, manualSeed } from "../torch/index.js";
 import { chooseTokens, type SamplingOptions } from "./choose.js";
 import { Session } from "./session.js";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { type DatasetChoice, matchesPattern, selectDataFiles } from "./datasetFiles.js";
 
 const card = (yaml: string) => `---\nlicense: mit\n${yaml}\n---\n# Data\n`;

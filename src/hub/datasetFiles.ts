@@ -1,6 +1,6 @@
 /** Which files of a dataset repository belong to a configuration and a split: the rules of Python's `datasets`. */
 import { parse } from "yaml";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 export interface DatasetChoice {
   /** Configuration of the dataset's card. Default: the only one, or the one marked as the default. */

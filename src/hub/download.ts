@@ -8,7 +8,7 @@ import { pipeline } from "node:stream/promises";
 import type { ReadableStream } from "node:stream/web";
 import { setTimeout as sleep } from "node:timers/promises";
 import { downloadFile } from "@huggingface/hub";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { withLock } from "../support/lock.js";
 import { hubFetch, isUnreachable, type RemoteFile, type Repository } from "./client.js";
 

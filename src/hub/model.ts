@@ -1,9 +1,9 @@
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { UserError } from "../errors.js";
-import { quoteName } from "../models/headerText.js";
-import { readShardIndex, type WeightsStem } from "../models/weights.js";
+import { quoteName } from "../files/headerText.js";
+import { readShardIndex, type WeightsStem } from "../files/weights.js";
+import { UserError } from "../support/errors.js";
 import { type HubOptions, openSnapshot, type Snapshot } from "./snapshot.js";
 
 /** What a model or adapter needs beside its weights. Code and pickles are never downloaded. */

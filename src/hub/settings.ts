@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 /** Where the hub is and where its files are kept: the environment variables that Hugging Face's own tools read. */
 export interface HubSettings {

@@ -2,9 +2,9 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
-import { UserError } from "../errors.js";
-import { isPlainPath } from "../models/plainPath.js";
-import { createProgress, formatBytes, type Progress } from "../support/progress.js";
+import { isPlainPath } from "../files/plainPath.js";
+import { UserError } from "../support/errors.js";
+import { createMeter, formatBytes, type Meter } from "../support/meter.js";
 import {
   explain,
   isCommit,
@@ -124,11 +124,11 @@ async function openCached(repo: Repository): Promise<Snapshot | undefined> {
 
 /** Shows each file's bytes on stderr. */
 function stderrProgress(): (progress: HubProgress) => void {
-  let shown: { file: string; bar: Progress } | undefined;
+  let shown: { file: string; bar: Meter } | undefined;
   return ({ file, received, size }) => {
     if (shown?.file !== file) {
       shown?.bar.end();
-      shown = { file, bar: createProgress(file, formatBytes) };
+      shown = { file, bar: createMeter(file, formatBytes) };
     }
     shown.bar.update(received, size);
     if (received === size) shown.bar.end();

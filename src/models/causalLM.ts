@@ -34,7 +34,7 @@ export interface LossOptions {
   /** What the gradients are multiplied by, so that small ones do not vanish in float16; the loss is not. */
   lossScale?: number;
   /** Every so many layers one keeps its input alone, and is computed again in the backward pass; 0: none. */
-  checkpointEvery?: number;
+  recomputeEvery?: number;
 }
 
 export class CausalLM {
@@ -74,10 +74,10 @@ export class CausalLM {
   lossAndGradients(
     batch: Batch,
     items: number,
-    { objective = CROSS_ENTROPY, lossScale = 1, checkpointEvery = 0 }: LossOptions = {},
+    { objective = CROSS_ENTROPY, lossScale = 1, recomputeEvery = 0 }: LossOptions = {},
   ): Tensor {
     return scope(() => {
-      const pass = new TrainingPass(this.decoder, this.#input(batch, objective), checkpointEvery);
+      const pass = new TrainingPass(this.decoder, this.#input(batch, objective), recomputeEvery);
       const rows = ops.indexSelect(pass.hidden, 0, this.#indices(batch.targetRows)); // [L, H]
       const { inputs, weights } = this.#headProducts(this.decoder.headInput(rows));
       const targets = this.#indices(batch.targets);

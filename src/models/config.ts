@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 const ropeSchema = z.looseObject({
   rope_type: z.string().optional(),

@@ -1,7 +1,7 @@
 /** What generation_config.json says. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 /** The tokens that end an answer, by generation_config.json; none where there is no such file. */
 export async function generationStops(folder: string): Promise<number[]> {

@@ -1,5 +1,8 @@
 /** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
-import { UserError } from "../errors.js";
+
+import type { SafetensorsDtype } from "../files/safetensors.js";
+import { resolveWeights, type WeightIndex } from "../files/weights.js";
+import { UserError } from "../support/errors.js";
 import { type Device, type DType, flush, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
 import { CausalLM, type Parameter } from "./causalLM.js";
 import { type ModelConfig, readModelConfig } from "./config.js";
@@ -8,8 +11,6 @@ import { Linear } from "./linear.js";
 import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
-import type { SafetensorsDtype } from "./safetensors.js";
-import { resolveWeights, type WeightIndex } from "./weights.js";
 
 const torchDtypes: Record<SafetensorsDtype, DType> = {
   F64: "float64",

@@ -1,5 +1,5 @@
 /** The dtype policy of a model: what is stored and what is computed, with no hidden casts. */
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { type Device, hasBf16Instructions, setTf32 } from "../torch/index.js";
 
 export type LowPrecision = "bfloat16" | "float16";

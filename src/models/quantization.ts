@@ -1,6 +1,6 @@
 /** `quantization`: frozen weights in 4 or 8 bits, by the names and defaults of transformers' BitsAndBytesConfig. */
 import { z } from "zod";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 /** Options that are accepted at one value, with the reason. */
 const only = (accepted: readonly unknown[], reason: string) =>

@@ -25,15 +25,15 @@ export class TrainingPass {
   readonly #embedded: Tensor | undefined; // recorded, where the embedding is trained
   readonly #kept: Kept[] = [];
 
-  /** @param checkpointEvery the layers 0, n, 2n, ... are checkpointed; 0: none */
-  constructor(decoder: Decoder, input: DecoderInput, checkpointEvery: number) {
+  /** @param recomputeEvery the layers 0, n, 2n, ... are checkpointed; 0: none */
+  constructor(decoder: Decoder, input: DecoderInput, recomputeEvery: number) {
     this.#decoder = decoder;
     this.#context = decoder.context(input);
     this.#lowest = lowestTrained(decoder);
     let x = decoder.embed(input);
     if (this.#lowest < 0) this.#embedded = x;
     for (const index of decoder.layers.keys()) {
-      x = this.#forward(index, x, checkpointEvery > 0 && index % checkpointEvery === 0);
+      x = this.#forward(index, x, recomputeEvery > 0 && index % recomputeEvery === 0);
     }
     this.hidden = this.#leaf(x, decoder.layers.length);
   }

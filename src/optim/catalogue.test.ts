@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { chooseOptimizer, OPTIMIZER_NAMES } from "./catalogue.js";
 
 const adam = { beta1: 0.9, beta2: 0.999, eps: 1e-8 };

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { createScheduler } from "./schedulers.js";
 
 interface Golden {

@@ -1,5 +1,5 @@
 /** Learning rates that follow an evaluation metric: equal to PyTorch's ReduceLROnPlateau and transformers' GreedyLR. */
-import type { Parameters } from "./parameters.js";
+import type { Keywords } from "./keywords.js";
 
 /** What a schedule carries from one evaluation to the next; plain JSON. */
 export interface MetricScheduleState {
@@ -39,11 +39,11 @@ abstract class Follower implements MetricSchedule {
   readonly #relative: boolean;
   readonly #eps: number;
 
-  constructor(peak: number, parameters: Parameters, defaults: { threshold: number; mode: "rel" | "abs" }) {
-    this.mode = parameters.choice("mode", ["min", "max"], "min");
-    this.#threshold = parameters.number("threshold", defaults.threshold);
-    this.#relative = parameters.choice("threshold_mode", ["rel", "abs"], defaults.mode) === "rel";
-    this.#eps = parameters.number("eps", 1e-8);
+  constructor(peak: number, keywords: Keywords, defaults: { threshold: number; mode: "rel" | "abs" }) {
+    this.mode = keywords.choice("mode", ["min", "max"], "min");
+    this.#threshold = keywords.number("threshold", defaults.threshold);
+    this.#relative = keywords.choice("threshold_mode", ["rel", "abs"], defaults.mode) === "rel";
+    this.#eps = keywords.number("eps", 1e-8);
     const counters = { bad: 0, good: 0, cooldown: 0, warmup: 0, untilReset: 0 };
     this.current = { peak, rate: peak, best: null, ...counters, window: [], sum: 0 };
   }
@@ -86,12 +86,12 @@ class ReduceOnPlateau extends Follower {
   readonly #cooldown: number;
   readonly #lowest: number;
 
-  constructor(peak: number, parameters: Parameters) {
-    super(peak, parameters, { threshold: 1e-4, mode: "rel" });
-    this.#factor = parameters.number("factor", 0.1, { below: 1 });
-    this.#patience = parameters.number("patience", 10, { min: 0 });
-    this.#cooldown = parameters.number("cooldown", 0, { min: 0 });
-    this.#lowest = parameters.number("min_lr", 0, { min: 0 });
+  constructor(peak: number, keywords: Keywords) {
+    super(peak, keywords, { threshold: 1e-4, mode: "rel" });
+    this.#factor = keywords.number("factor", 0.1, { below: 1 });
+    this.#patience = keywords.number("patience", 10, { min: 0 });
+    this.#cooldown = keywords.number("cooldown", 0, { min: 0 });
+    this.#lowest = keywords.number("min_lr", 0, { min: 0 });
   }
 
   observe(metric: number): void {
@@ -125,17 +125,17 @@ class Greedy extends Follower {
   readonly #window: number | undefined;
   readonly #resetAfter: number;
 
-  constructor(peak: number, parameters: Parameters) {
-    super(peak, parameters, { threshold: 1e-6, mode: "abs" });
-    this.#factor = parameters.number("factor", 0.95, { above: 0, below: 1 });
-    this.#patience = parameters.number("patience", 10, { min: 0 });
-    this.#cooldown = parameters.number("cooldown", 0, { min: 0 });
-    this.#warmup = parameters.number("warmup", 0, { min: 0 });
-    this.#lowest = parameters.number("min_lr", 1e-3, { min: 0 });
-    this.#highest = parameters.number("max_lr", 1, { min: 0 });
-    const window = parameters.number("window_size", 50, { min: 1 });
-    this.#window = parameters.boolean("smooth", false) ? window : undefined;
-    this.#resetAfter = parameters.number("reset_start", 500, { min: 0 });
+  constructor(peak: number, keywords: Keywords) {
+    super(peak, keywords, { threshold: 1e-6, mode: "abs" });
+    this.#factor = keywords.number("factor", 0.95, { above: 0, below: 1 });
+    this.#patience = keywords.number("patience", 10, { min: 0 });
+    this.#cooldown = keywords.number("cooldown", 0, { min: 0 });
+    this.#warmup = keywords.number("warmup", 0, { min: 0 });
+    this.#lowest = keywords.number("min_lr", 1e-3, { min: 0 });
+    this.#highest = keywords.number("max_lr", 1, { min: 0 });
+    const window = keywords.number("window_size", 50, { min: 1 });
+    this.#window = keywords.boolean("smooth", false) ? window : undefined;
+    this.#resetAfter = keywords.number("reset_start", 500, { min: 0 });
     this.current.untilReset = this.#resetAfter;
   }
 
@@ -190,7 +190,7 @@ class Greedy extends Follower {
   }
 }
 
-export const METRIC_SCHEDULES: Record<string, (peak: number, parameters: Parameters) => MetricSchedule> = {
-  reduce_lr_on_plateau: (peak, parameters) => new ReduceOnPlateau(peak, parameters),
-  greedy: (peak, parameters) => new Greedy(peak, parameters),
+export const METRIC_SCHEDULES: Record<string, (peak: number, keywords: Keywords) => MetricSchedule> = {
+  reduce_lr_on_plateau: (peak, keywords) => new ReduceOnPlateau(peak, keywords),
+  greedy: (peak, keywords) => new Greedy(peak, keywords),
 };

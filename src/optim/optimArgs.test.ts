@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { OptimArgs } from "./optimArgs.js";
 
 const budgetOf = (text: string | null) => new OptimArgs("paged_lion_8bit", text).optionalBytes("page_budget");

@@ -1,10 +1,10 @@
 /** The text of `optim_args`: "name=value,name=value". */
-import { UserError } from "../errors.js";
-import { Parameters } from "./parameters.js";
+import { UserError } from "../support/errors.js";
+import { Keywords } from "./keywords.js";
 
 const UNITS: Record<string, number> = { "": 1, KB: 1e3, MB: 1e6, GB: 1e9, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30 };
 
-export class OptimArgs extends Parameters {
+export class OptimArgs extends Keywords {
   /** @throws UserError when the text is no list of names and values */
   constructor(optim: string, text: string | null) {
     super("optim_args", `optim ${optim}`, parse(text ?? ""));

@@ -1,13 +1,21 @@
 /** What the trainer asks of an optimizer. */
-import type { TensorEntry } from "../models/safetensorsWriter.js";
+import type { TensorEntry } from "../files/safetensorsWriter.js";
 import type { Tensor } from "../torch/index.js";
-import type { PagingStats } from "./stateMemory.js";
 
 /** A weight that is trained; its tensor is a float32 leaf. */
 export interface TrainedParameter {
   name: string;
   tensor: Tensor;
   shape: readonly number[];
+}
+
+export interface PagingStats {
+  pages: number;
+  resident: number;
+  /** Bytes written out so far. */
+  moved: number;
+  /** Seconds spent waiting for pages. */
+  waited: number;
 }
 
 export interface Optimizer {

@@ -1,7 +1,7 @@
 /** Between which two memories the pages of a paged optimizer move. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { type Device, PageStore } from "../torch/index.js";
 
 export interface PageTier {

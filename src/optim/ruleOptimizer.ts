@@ -1,5 +1,5 @@
 /** An optimizer made of a rule and of memory for its states. */
-import type { TensorEntry } from "../models/safetensorsWriter.js";
+import type { TensorEntry } from "../files/safetensorsWriter.js";
 import { keep, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Optimizer, TrainedParameter } from "./optimizer.js";
 import { decays } from "./parameterGroups.js";

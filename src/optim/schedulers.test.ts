@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { createScheduler, warmupSteps } from "./schedulers.js";
 
 const base = { learning_rate: 1, lr_scheduler_type: "linear", lr_scheduler_kwargs: null, warmup_steps: 2 };

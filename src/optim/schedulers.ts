@@ -1,7 +1,7 @@
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { didYouMean } from "../support/nearest.js";
+import { Keywords } from "./keywords.js";
 import { METRIC_SCHEDULES, type MetricSchedule } from "./metricSchedules.js";
-import { Parameters } from "./parameters.js";
 
 /** The training arguments that a schedule follows from. */
 export interface ScheduleArguments {
@@ -43,15 +43,11 @@ export function warmupSteps(warmup: number, maxSteps: number): number {
  */
 export function createScheduler(args: ScheduleArguments, { maxSteps }: { maxSteps: number }): Scheduler {
   const name = args.lr_scheduler_type;
-  const parameters = new Parameters(
-    "lr_scheduler_kwargs",
-    `lr_scheduler_type ${name}`,
-    mapping(args.lr_scheduler_kwargs),
-  );
+  const keywords = new Keywords("lr_scheduler_kwargs", `lr_scheduler_type ${name}`, mapping(args.lr_scheduler_kwargs));
   const follow = Object.hasOwn(METRIC_SCHEDULES, name) ? METRIC_SCHEDULES[name] : undefined;
   if (follow !== undefined) {
-    const metric = follow(args.learning_rate, parameters);
-    parameters.refuseUnread();
+    const metric = follow(args.learning_rate, keywords);
+    keywords.refuseUnread();
     return { name, warmupSteps: 0, learningRate: () => metric.rate, metric };
   }
   const create = Object.hasOwn(SCHEDULES, name) ? SCHEDULES[name] : undefined;
@@ -62,8 +58,8 @@ export function createScheduler(args: ScheduleArguments, { maxSteps }: { maxStep
     );
   }
   const w = warmupSteps(args.warmup_steps, maxSteps);
-  const factor = create({ w, n: maxSteps, lr: args.learning_rate }, parameters);
-  parameters.refuseUnread();
+  const factor = create({ w, n: maxSteps, lr: args.learning_rate }, keywords);
+  keywords.refuseUnread();
   return { name, warmupSteps: w, learningRate: (step) => args.learning_rate * factor(step) };
 }
 
@@ -81,23 +77,23 @@ function mapping(kwargs: ScheduleArguments["lr_scheduler_kwargs"]): Record<strin
   );
 }
 
-const SCHEDULES: Record<string, (run: Run, parameters: Parameters) => Factor> = {
+const SCHEDULES: Record<string, (run: Run, keywords: Keywords) => Factor> = {
   linear: ({ w, n }) => withWarmup(w, (step) => Math.max(0, (n - step) / Math.max(1, n - w))),
 
-  cosine: (run, parameters) => withWarmup(run.w, halfCosine(run, parameters.number("num_cycles", 0.5))),
+  cosine: (run, keywords) => withWarmup(run.w, halfCosine(run, keywords.number("num_cycles", 0.5))),
 
-  cosine_with_restarts: (run, parameters) => {
-    const cycles = parameters.number("num_cycles", 1);
+  cosine_with_restarts: (run, keywords) => {
+    const cycles = keywords.number("num_cycles", 1);
     return withWarmup(run.w, (step) => {
       const p = progress(run, step);
       return p >= 1 ? 0 : Math.max(0, 0.5 * (1 + Math.cos(Math.PI * ((cycles * p) % 1))));
     });
   },
 
-  polynomial: ({ w, n, lr }, parameters) => {
-    const end = parameters.number("lr_end", 1e-7);
-    const power = parameters.number("power", 1);
-    if (!(lr > end)) parameters.fail(`lr_end (${end}) must be below learning_rate (${lr})`);
+  polynomial: ({ w, n, lr }, keywords) => {
+    const end = keywords.number("lr_end", 1e-7);
+    const power = keywords.number("power", 1);
+    if (!(lr > end)) keywords.fail(`lr_end (${end}) must be below learning_rate (${lr})`);
     return withWarmup(w, (step) => {
       if (step > n || n === w) return end / lr;
       const remaining = 1 - (step - w) / (n - w);
@@ -109,23 +105,23 @@ const SCHEDULES: Record<string, (run: Run, parameters: Parameters) => Factor> = 
 
   constant_with_warmup: ({ w }) => withWarmup(w, () => 1),
 
-  inverse_sqrt: ({ w }, parameters) => {
-    const timescale = parameters.number("timescale", w || 10_000, { above: 0 });
+  inverse_sqrt: ({ w }, keywords) => {
+    const timescale = keywords.number("timescale", w || 10_000, { above: 0 });
     return withWarmup(w, (step) => 1 / Math.sqrt((step + timescale - w) / timescale));
   },
 
-  cosine_with_min_lr: (run, parameters) => {
-    const floor = minLrRate(run, parameters);
-    const cosine = halfCosine(run, parameters.number("num_cycles", 0.5));
+  cosine_with_min_lr: (run, keywords) => {
+    const floor = minLrRate(run, keywords);
+    const cosine = halfCosine(run, keywords.number("num_cycles", 0.5));
     return withWarmup(run.w, (step) => Math.max(0, raised(cosine(step), floor)));
   },
 
   // Warm-up ends, and the minimum is reached, one update early in transformers; equal to it, oddity included.
-  cosine_warmup_with_min_lr: (run, parameters) => {
+  cosine_warmup_with_min_lr: (run, keywords) => {
     const { w } = run;
-    const floor = minLrRate(run, parameters);
-    const start = parameters.optionalNumber("warmup_lr_rate");
-    const cycles = parameters.number("num_cycles", 0.5);
+    const floor = minLrRate(run, keywords);
+    const start = keywords.optionalNumber("warmup_lr_rate");
+    const cycles = keywords.number("num_cycles", 0.5);
     return (step) => {
       if (step < w) {
         return start === undefined ? (step + 1) / Math.max(1, w) : start + ((1 - start) * step) / Math.max(1, w - 1);
@@ -135,14 +131,14 @@ const SCHEDULES: Record<string, (run: Run, parameters: Parameters) => Factor> = 
     };
   },
 
-  warmup_stable_decay: ({ w, n }, parameters) => {
-    const decay = parameters.optionalNumber("num_decay_steps", { min: 0 });
-    if (decay === undefined) return parameters.fail("num_decay_steps is required: the number of updates of the decay");
-    const stable = parameters.number("num_stable_steps", n - w - decay);
-    const up = SHAPES[parameters.choice("warmup_type", Object.keys(SHAPES), "linear")]!;
-    const down = SHAPES[parameters.choice("decay_type", Object.keys(SHAPES), "cosine")]!;
-    const floor = parameters.number("min_lr_ratio", 0);
-    const cycles = parameters.number("num_cycles", 0.5);
+  warmup_stable_decay: ({ w, n }, keywords) => {
+    const decay = keywords.optionalNumber("num_decay_steps", { min: 0 });
+    if (decay === undefined) return keywords.fail("num_decay_steps is required: the number of updates of the decay");
+    const stable = keywords.number("num_stable_steps", n - w - decay);
+    const up = SHAPES[keywords.choice("warmup_type", Object.keys(SHAPES), "linear")]!;
+    const down = SHAPES[keywords.choice("decay_type", Object.keys(SHAPES), "cosine")]!;
+    const floor = keywords.number("min_lr_ratio", 0);
+    const cycles = keywords.number("num_cycles", 0.5);
     return (step) => {
       if (step < w) return Math.max(0, raised(up.rise(step / Math.max(1, w)), floor));
       if (step < w + stable) return 1;
@@ -177,12 +173,12 @@ const halfCosine =
 /** `factor` of 0 to 1 moved to the range from `floor` to 1. */
 const raised = (factor: number, floor: number) => factor * (1 - floor) + floor;
 
-function minLrRate({ lr }: Run, parameters: Parameters): number {
-  const absolute = parameters.optionalNumber("min_lr");
-  const rate = parameters.optionalNumber("min_lr_rate");
-  if (absolute !== undefined && rate !== undefined) return parameters.fail("give min_lr or min_lr_rate, not both");
+function minLrRate({ lr }: Run, keywords: Keywords): number {
+  const absolute = keywords.optionalNumber("min_lr");
+  const rate = keywords.optionalNumber("min_lr_rate");
+  if (absolute !== undefined && rate !== undefined) return keywords.fail("give min_lr or min_lr_rate, not both");
   if (rate !== undefined) return rate;
-  if (absolute === undefined) return parameters.fail("min_lr or min_lr_rate is required");
-  if (lr === 0) return parameters.fail("min_lr needs a learning_rate above 0; use min_lr_rate");
+  if (absolute === undefined) return keywords.fail("min_lr or min_lr_rate is required");
+  if (lr === 0) return keywords.fail("min_lr needs a learning_rate above 0; use min_lr_rate");
   return absolute / lr;
 }

@@ -1,5 +1,6 @@
 /** Where an optimizer's states lie: in the device's memory, or in pages that can leave it. */
 import { type Device, ops, PAGE_ALIGNMENT, type PageStore, type Tensor } from "../torch/index.js";
+import type { PagingStats } from "./optimizer.js";
 import type { PageTier } from "./pageTiers.js";
 import { type StateSpec, stateBytes } from "./updateRule.js";
 
@@ -22,15 +23,6 @@ export interface StateMemory {
   describe(): string | undefined;
   stats(): Promise<PagingStats | undefined>;
   dispose(): void;
-}
-
-export interface PagingStats {
-  pages: number;
-  resident: number;
-  /** Bytes written out so far. */
-  moved: number;
-  /** Seconds spent waiting for pages. */
-  waited: number;
 }
 
 /** All states in the device's memory. */

@@ -1,11 +1,11 @@
 /** PEFT's adapter folder: adapter_config.json and adapter_model.safetensors. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { UserError } from "../errors.js";
+import type { TensorEntry } from "../files/safetensorsWriter.js";
+import { resolveWeights, type TensorLocation } from "../files/weights.js";
 import type { CausalLM } from "../models/causalLM.js";
 import { torchDtype } from "../models/load.js";
-import type { TensorEntry } from "../models/safetensorsWriter.js";
-import { resolveWeights, type TensorLocation } from "../models/weights.js";
+import { UserError } from "../support/errors.js";
 import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
 import { type LoraConfig, loraSchema } from "./config.js";
 import { loraShape } from "./lora.js";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { type LoraConfigInput, loraSchema } from "./config.js";
 import { loraShape } from "./lora.js";
 import { targetPaths } from "./targets.js";

@@ -1,5 +1,5 @@
 /** Which linear layers get an adapter, by PEFT's rules. */
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import type { LoraConfig } from "./config.js";
 
 function pattern(source: string, option: string): RegExp {

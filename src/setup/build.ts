@@ -2,8 +2,8 @@ import { spawn } from "node:child_process";
 import { createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
-import { UserError } from "../errors.js";
-import { createProgress, formatSeconds, type Output } from "../support/progress.js";
+import { UserError } from "../support/errors.js";
+import { createMeter, formatSeconds, type Output } from "../support/meter.js";
 import { lastLine, run } from "./exec.js";
 import type { Found } from "./find.js";
 import type { NativePaths } from "./paths.js";
@@ -48,7 +48,7 @@ export async function buildNative(found: Found, paths: NativePaths, options: Bui
     ["-UTORCH_*"], // library paths that CMake remembers from another LibTorch
   ].flat();
   const log = createWriteStream(paths.log);
-  const progress = createProgress("Compiling", String, out);
+  const progress = createMeter("Compiling", String, out);
   try {
     const configured = await logged("cmake", configure, env, log);
     if (!configured) {

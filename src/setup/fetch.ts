@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { withLock } from "../support/lock.js";
-import { createProgress, formatBytes, formatSeconds, type Output } from "../support/progress.js";
+import { createMeter, formatBytes, formatSeconds, type Output } from "../support/meter.js";
 import { libtorchCache } from "./cache.js";
 import { download } from "./download.js";
 import { type Attempt, examine, type Found } from "./find.js";
@@ -76,8 +76,8 @@ async function fromZip({ zip, variant, out }: FetchRequest, cache: string, work:
   const file = join(cache, zipName(zip));
   const tree = join(work, "tree");
   out.write(`Fetching ${zip.url}\n`);
-  const fetching = createProgress("Fetching LibTorch", formatBytes, out);
-  const unpacking = createProgress("Unpacking", formatBytes, out);
+  const fetching = createMeter("Fetching LibTorch", formatBytes, out);
+  const unpacking = createMeter("Unpacking", formatBytes, out);
   try {
     await download(zip.url, file, { sha256: zip.sha256, onProgress: fetching.update });
     fetching.end();

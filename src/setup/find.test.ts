@@ -2,7 +2,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import { fakePython, libtorchFiles, temporaryFolder, writeScript, writeTree } from "../../tests/setup/fakes.js";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { findLibtorch } from "./find.js";
 
 let folder: string;

@@ -1,4 +1,4 @@
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { cachedLibtorches, libtorchCache } from "./cache.js";
 import { type Inspected, inspectLibtorch, type Libtorch, missingLibraries } from "./libtorch.js";
 import { askPython, pythonCandidates } from "./python.js";

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { withLock } from "../support/lock.js";
-import type { Output } from "../support/progress.js";
+import type { Output } from "../support/meter.js";
 import { buildNative } from "./build.js";
 import { libtorchCache } from "./cache.js";
 import { fetchLibtorch } from "./fetch.js";

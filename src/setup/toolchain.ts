@@ -1,4 +1,4 @@
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { lastLine, run } from "./exec.js";
 
 /** The C++ compilers that CMake would take, in its order; `CXX` overrides. */

@@ -5,7 +5,7 @@ import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { crc32 } from "node:zlib";
 import { type Entry, openPromise } from "yauzl";
-import { formatBytes } from "../support/progress.js";
+import { formatBytes } from "../support/meter.js";
 
 export interface ExtractOptions {
   /** Which entries to take, by their path in the archive; default: all. */

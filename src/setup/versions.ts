@@ -1,4 +1,4 @@
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 /** The LibTorch that slimtune is developed against and downloads. */
 export const PINNED_VERSION = "2.13.0";

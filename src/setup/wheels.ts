@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { createProgress, formatBytes, type Output } from "../support/progress.js";
+import { createMeter, formatBytes, type Output } from "../support/meter.js";
 import { lastLine, run } from "./exec.js";
 import { extractZip } from "./unzip.js";
 import { PINNED_VERSION } from "./versions.js";
@@ -59,7 +59,7 @@ async function pipDownload(context: PipContext, name: string, what: string[]): P
   await mkdir(dest, { recursive: true });
   await mkdir(temporary, { recursive: true });
   // pip draws its bar only on a terminal; watching its files grow works everywhere.
-  const progress = createProgress(`Fetching ${name} with pip`, formatBytes, context.out);
+  const progress = createMeter(`Fetching ${name} with pip`, formatBytes, context.out);
   const timer = setInterval(() => progress.update(sizeOfTree(dest) + sizeOfTree(temporary)), 500);
   const result = await run(
     context.python,
@@ -92,7 +92,7 @@ function pipReason(stderr: string): string {
 
 async function unpack(wheels: string[], tree: string, keep: (path: string) => boolean, out: Output): Promise<void> {
   for (const wheel of wheels) {
-    const progress = createProgress("Unpacking", formatBytes, out);
+    const progress = createMeter("Unpacking", formatBytes, out);
     try {
       await extractZip(wheel, tree, { keep, onProgress: progress.update });
     } finally {

@@ -1,7 +1,8 @@
 /** Where a model computes: its weights and everything that its ops make lie on one device. */
-import { UserError } from "../errors.js";
+
 import { cudaLibraries } from "../setup/cuda.js";
 import { nativePaths } from "../setup/paths.js";
+import { UserError } from "../support/errors.js";
 import { loadNative } from "./native.js";
 
 export type Device = "cpu" | `cuda:${number}`;

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 export type DType =
   | "float32"

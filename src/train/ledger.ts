@@ -1,6 +1,6 @@
 /** What a run has done so far, and what it says of it: state, sums, log entries, events. */
-import { type Device, peakDeviceMemory } from "../torch/index.js";
-import type { TrainingArguments } from "./arguments/index.js";
+
+import type { TrainingArguments } from "../arguments/index.js";
 import {
   type CallbackHandler,
   newTrainerControl,
@@ -8,9 +8,10 @@ import {
   type TrainerControl,
   type TrainerEvent,
   type TrainerState,
-} from "./callbacks.js";
-import type { Progress } from "./checkpoint/resumable.js";
+} from "../callbacks/callbacks.js";
+import { type Device, peakDeviceMemory } from "../torch/index.js";
 import type { Plan } from "./plan.js";
+import type { Progress } from "./saving/resumable.js";
 import type { StepResult } from "./step.js";
 
 export interface TrainOutput {

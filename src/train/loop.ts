@@ -1,36 +1,36 @@
 /** One run while it goes: epochs of windows of micro-batches, with the Trainer's events, logs and checkpoints. */
 import { join } from "node:path";
-import { UserError } from "../errors.js";
+import type { TrainingArguments } from "../arguments/index.js";
+import type { CallbackHandler, TrainerState } from "../callbacks/callbacks.js";
+import { lengthGroupedEpoch } from "../data/lengthGrouped.js";
+import { drawLoaderSeed, epochOrder } from "../data/order.js";
+import { findBestCheckpoint, metricOf, noteBest, noteBestCheckpoint } from "../evaluate/bestModel.js";
+import type { Evaluator } from "../evaluate/evaluator.js";
 import type { Sequence } from "../models/batch.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { createScheduler, type Scheduler } from "../optim/schedulers.js";
+import { keepOnly, rotate, writeCheckpoint } from "../runFolder/checkpoints.js";
+import { writeSynced } from "../runFolder/manifest.js";
+import { UserError } from "../support/errors.js";
 import { span } from "../support/spans.js";
 import { peakDeviceMemory } from "../torch/index.js";
-import type { TrainingArguments } from "./arguments/index.js";
-import { writeModelFiles, writeResult } from "./artifacts.js";
-import { findBestCheckpoint, metricOf, noteBest, noteBestCheckpoint } from "./bestModel.js";
-import type { CallbackHandler, TrainerState } from "./callbacks.js";
-import { keepOnly, rotate, writeCheckpoint } from "./checkpoint/folders.js";
-import { writeSynced } from "./checkpoint/manifest.js";
-import { type Progress, stateJson, TRAINER_STATE, writeResumable } from "./checkpoint/resumable.js";
-import type { Evaluator } from "./evaluator.js";
-import type { RunControl } from "./handle/control.js";
 import { UpdateGuard } from "./health/guard.js";
 import type { HealthWatch } from "./health/watch.js";
 import { Ledger, type TrainOutput } from "./ledger.js";
-import { lengthGroupedEpoch } from "./lengthGrouped.js";
-import { loadBest } from "./loadBest.js";
 import { LossScaler } from "./lossScaler.js";
 import { type Plan, windowOf } from "./plan.js";
 import type { PreparedRun } from "./prepare.js";
-import { drawLoaderSeed, epochOrder } from "./sampler.js";
+import type { Requests } from "./requests.js";
+import { writeModelFiles, writeResult } from "./saving/artifacts.js";
+import { loadBest } from "./saving/loadBest.js";
+import { type Progress, stateJson, TRAINER_STATE, writeResumable } from "./saving/resumable.js";
 import { accumulate, dropGradients, type StepResult, update } from "./step.js";
 
 export interface LoopOptions {
   callbacks: CallbackHandler;
   stopRequested: () => boolean;
   /** What is asked of the run from outside. */
-  control: RunControl;
+  requests: Requests;
   health: HealthWatch;
   /** Absent without an eval_dataset. */
   evaluator?: Evaluator;
@@ -166,7 +166,7 @@ export class Loop {
 
   /** Between two updates: what was asked from outside, a checkpoint or a pause; a pause is no time of training. */
   async #attend(): Promise<void> {
-    const paused = await this.#options.control.between(this.#ledger.state.global_step, async () => {
+    const paused = await this.#options.requests.between(this.#ledger.state.global_step, async () => {
       if (this.#ledger.savedStep !== this.#ledger.state.global_step) await this.#save();
       return this.#ledger.savedPath!;
     });

@@ -1,11 +1,12 @@
 /** The optimizer that `optim` names. */
+
+import type { TrainingArguments } from "../arguments/index.js";
 import { chooseOptimizer } from "../optim/catalogue.js";
 import type { Optimizer, TrainedParameter } from "../optim/optimizer.js";
 import { diskTier, hostTier } from "../optim/pageTiers.js";
 import { RuleOptimizer } from "../optim/ruleOptimizer.js";
 import { PagedStateMemory, PlainStateMemory } from "../optim/stateMemory.js";
 import type { Device } from "../torch/index.js";
-import type { TrainingArguments } from "./arguments/index.js";
 
 export function createOptimizer(
   parameters: readonly TrainedParameter[],

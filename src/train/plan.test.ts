@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 import { type PlanArguments, planRun, windowOf } from "./plan.js";
 
 const base: PlanArguments = {

@@ -1,5 +1,5 @@
 /** How long a run is and where its windows of accumulated batches lie: the Trainer's arithmetic. */
-import { UserError } from "../errors.js";
+import { UserError } from "../support/errors.js";
 
 export interface PlanArguments {
   per_device_train_batch_size: number;

@@ -1,9 +1,13 @@
 /** From a config to everything a run needs in memory: examples, model, adapter, what is trained. */
+
+import { recomputeEvery } from "../arguments/gradientCheckpointing.js";
+import type { TrainingArguments } from "../arguments/index.js";
 import type { DatasetSpec } from "../data/config.js";
-import type { Row } from "../data/read.js";
+import { describeReport, type ExampleReport, type LoadedExamples, loadExamples } from "../data/examples.js";
+import type { Row } from "../data/row.js";
 import type { TokenizedDataset } from "../data/tokenize.js";
 import type { Tokenizer } from "../data/tokenizer.js";
-import { UserError } from "../errors.js";
+import { evaluates, loadEvaluation } from "../evaluate/evaluationData.js";
 import { resolveModel } from "../hub/index.js";
 import type { Layout, Sequence } from "../models/batch.js";
 import type { CausalLM, Objective } from "../models/causalLM.js";
@@ -16,14 +20,11 @@ import type { TrainedParameter } from "../optim/optimizer.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
 import { addLora } from "../peft/lora.js";
+import { UserError } from "../support/errors.js";
 import { chooseDevice, type Device, manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
-import { checkpointEvery } from "./arguments/checkpointing.js";
-import type { TrainingArguments } from "./arguments/index.js";
-import { evaluates, loadEvaluation } from "./evaluationData.js";
-import { describeReport, type ExampleReport, type LoadedExamples, loadExamples } from "./examples.js";
 import { checkExamples } from "./health/checkExamples.js";
 import { type HealthConfigInput, healthConfig } from "./health/config.js";
-import { type RunIdentity, runIdentity } from "./identity.js";
+import { type RunIdentity, runIdentity } from "./saving/identity.js";
 
 export interface RunSpec {
   model: string;
@@ -53,7 +54,7 @@ export interface PreparedRun {
   layout: Layout;
   objective: Objective;
   passTokens: number;
-  checkpointEvery: number;
+  recomputeEvery: number;
   /** Absent: all weights are trained. */
   lora?: { config: LoraConfig; paths: string[] };
   parameters: TrainedParameter[];
@@ -135,7 +136,7 @@ export async function prepareRun(
       padToMultipleOf: args.pad_to_multiple_of,
     },
     objective: { labelSmoothing: args.label_smoothing_factor, neftuneAlpha: args.neftune_noise_alpha },
-    checkpointEvery: checkpointEvery(args),
+    recomputeEvery: recomputeEvery(args),
     passTokens: drawsNothing(model, args) ? PASS_TOKENS : 0,
     lora,
     parameters,

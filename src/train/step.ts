@@ -14,7 +14,7 @@ export interface Trainable {
   /** Micro-batches are computed together up to this many tokens; 0: each by itself. */
   passTokens: number;
   /** Layers that are computed again in the backward pass: one of so many; 0: none. */
-  checkpointEvery: number;
+  recomputeEvery: number;
 }
 
 export interface StepResult {
@@ -47,7 +47,7 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
  * @returns undefined when `onBatch` did not want to go on: the gradients are dropped
  */
 export async function accumulate(
-  { model, parameters, layout, objective, passTokens, checkpointEvery }: Trainable,
+  { model, parameters, layout, objective, passTokens, recomputeEvery }: Trainable,
   window: readonly Sequence[][],
   lossScale: number,
   onBatch: (last: boolean) => Promise<boolean>,
@@ -62,7 +62,7 @@ export async function accumulate(
     for (const { parts, batch } of passes) {
       if (batch.targets.length > 0) {
         losses.push(
-          span("JavaScript", () => model.lossAndGradients(batch, items, { objective, lossScale, checkpointEvery })),
+          span("JavaScript", () => model.lossAndGradients(batch, items, { objective, lossScale, recomputeEvery })),
         );
       }
       for (const _ of parts) {

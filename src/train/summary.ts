@@ -1,9 +1,9 @@
 /** What a run is going to do, said before it does it. */
+
+import type { TrainingArguments } from "../arguments/index.js";
 import { describePrecision } from "../models/precision.js";
 import { describeQuantization } from "../models/quantization.js";
-import type { Optimizer } from "../optim/optimizer.js";
-import type { PagingStats } from "../optim/stateMemory.js";
-import type { TrainingArguments } from "./arguments/index.js";
+import type { Optimizer, PagingStats } from "../optim/optimizer.js";
 import { DEVICES, type Plan } from "./plan.js";
 import type { PreparedRun } from "./prepare.js";
 

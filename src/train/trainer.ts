@@ -1,27 +1,27 @@
 /** The public face of a run: checks, prepares, trains, cleans up. */
 import { rmdir } from "node:fs/promises";
+import { TrainingArguments, type TrainingArgumentsInput } from "../arguments/index.js";
+import { CallbackHandler, DefaultFlowCallback, type TrainerCallback } from "../callbacks/callbacks.js";
+import { EarlyStoppingCallback, type EarlyStoppingOptions } from "../callbacks/earlyStopping.js";
+import { EventHub, EventsCallback, type TrainingEvent } from "../callbacks/events.js";
+import { ProfilerCallback } from "../callbacks/profile/profiler.js";
+import { createReporters, type Outcome, type Reporter } from "../callbacks/reporters/index.js";
+import { checkEvaluation } from "../evaluate/evaluationChecks.js";
+import { type ComputeMetrics, Evaluator } from "../evaluate/evaluator.js";
+import { explainMemory, trainingAdvice } from "../memory/outOfMemory.js";
 import type { Optimizer } from "../optim/optimizer.js";
-import { TrainingArguments, type TrainingArgumentsInput } from "./arguments/index.js";
-import { CallbackHandler, DefaultFlowCallback, type TrainerCallback } from "./callbacks.js";
-import { type CheckpointFolder, findCheckpoint, removeUnfinished } from "./checkpoint/folders.js";
-import { restore } from "./checkpoint/resumable.js";
-import { EarlyStoppingCallback, type EarlyStoppingOptions } from "./earlyStopping.js";
-import { checkEvaluation } from "./evaluationChecks.js";
-import { type ComputeMetrics, Evaluator } from "./evaluator.js";
-import { RunControl } from "./handle/control.js";
-import { EventHub, EventsCallback, type TrainingEvent } from "./handle/events.js";
+import { type CheckpointFolder, findCheckpoint, removeUnfinished } from "../runFolder/checkpoints.js";
+import { openOutputDir } from "../runFolder/outputDir.js";
 import { type HealthConfig, healthConfig } from "./health/config.js";
 import { HealthWatch } from "./health/watch.js";
 import type { TrainOutput } from "./ledger.js";
 import { Loop } from "./loop.js";
 import { createOptimizer } from "./optimizers.js";
-import { explainMemory, trainingAdvice } from "./outOfMemory.js";
-import { openOutputDir } from "./outputDir.js";
 import { planRun } from "./plan.js";
 import { type PreparedRun, prepareRun, type RunSpec } from "./prepare.js";
-import { ProfilerCallback } from "./profile/profiler.js";
-import { createReporters, type Outcome, type Reporter } from "./reporters/index.js";
-import { resumeState } from "./resume.js";
+import { Requests } from "./requests.js";
+import { restore } from "./saving/resumable.js";
+import { resumeState } from "./saving/resume.js";
 import { describePaging, describeRun } from "./summary.js";
 
 export interface TrainerConfig extends RunSpec {
@@ -47,7 +47,7 @@ export class Trainer {
   readonly #health: HealthConfig;
   readonly #reporters: Reporter[];
   readonly #events = new EventHub();
-  readonly #control = new RunControl(this.#events);
+  readonly #requests = new Requests(this.#events);
   #running: Promise<TrainOutput> | undefined;
 
   /** @throws UserError listing every problem of the arguments */
@@ -66,17 +66,17 @@ export class Trainer {
 
   /** Ends the run after the update at hand: saves a checkpoint, and `train()` resolves with `interrupted`. */
   requestStop(): void {
-    this.#control.stop();
+    this.#requests.stop();
   }
 
   /** Waits after the update at hand, until `resume()`; `requestStop()` and `saveNow()` work in between. */
   pause(): void {
-    this.#control.pause();
+    this.#requests.pause();
   }
 
   /** Goes on after `pause()`. */
   resume(): void {
-    this.#control.resume();
+    this.#requests.resume();
   }
 
   /**
@@ -84,7 +84,7 @@ export class Trainer {
    * @throws UserError when the run ends before that
    */
   saveNow(): Promise<string> {
-    return this.#control.saveNow();
+    return this.#requests.saveNow();
   }
 
   /**
@@ -103,7 +103,7 @@ export class Trainer {
    */
   train({ signal }: { signal?: AbortSignal } = {}): Promise<TrainOutput> {
     if (this.#running) throw new Error("train() was called before; make a new Trainer for another run");
-    const stop = () => this.#control.stop();
+    const stop = () => this.#requests.stop();
     if (signal?.aborted) stop();
     signal?.addEventListener("abort", stop);
     this.#running = this.#watched().finally(() => signal?.removeEventListener("abort", stop));
@@ -117,12 +117,12 @@ export class Trainer {
     try {
       const output = await this.#prepareAndRun();
       outcome = output.interrupted ? "interrupted" : "finished";
-      this.#control.end();
+      this.#requests.end();
       this.#events.end({ type: "end", output });
       return output;
     } catch (cause) {
       const error = explainMemory(cause, trainingAdvice(this.args));
-      this.#control.end(error);
+      this.#requests.end(error);
       this.#events.end({ type: "error", error });
       throw error;
     } finally {
@@ -140,10 +140,10 @@ export class Trainer {
     try {
       if (wanted) checkpoint = await findCheckpoint(args.output_dir, wanted as true | string, this.#log);
       await removeUnfinished(args.output_dir);
-      run = await prepareRun(this.#config, args, this.#log, this.#control.stopSignal);
+      run = await prepareRun(this.#config, args, this.#log, this.#requests.stopSignal);
     } catch (error) {
       if (made) await rmdir(args.output_dir).catch(() => {}); // as if it had never been
-      if (!this.#control.stopRequested || (error as Error).name !== "AbortError") throw error;
+      if (!this.#requests.stopRequested || (error as Error).name !== "AbortError") throw error;
       return {
         global_step: checkpoint?.step ?? 0,
         training_loss: Number.NaN,
@@ -172,8 +172,8 @@ export class Trainer {
         ]),
         evaluator: run.evaluation && new Evaluator({ ...run, ...run.evaluation, args, computeMetrics }),
         log: this.#log,
-        stopRequested: () => this.#control.stopRequested,
-        control: this.#control,
+        stopRequested: () => this.#requests.stopRequested,
+        requests: this.#requests,
         health: new HealthWatch(this.#health, args.output_dir, this.#log, (incident) =>
           this.#events.push({ type: "health", step: incident.step, incident }),
         ),

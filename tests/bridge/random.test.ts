@@ -1,5 +1,6 @@
 /** PyTorch's generators: the same numbers for the same seed, and a state that can be read, kept and set. */
 import { afterEach, describe, expect, it } from "vitest";
+import { epochOrder } from "../../src/data/order.js";
 import { opInPlace } from "../../src/torch/dispatch.js";
 import {
   flush,
@@ -12,7 +13,6 @@ import {
   setRngState,
   type Tensor,
 } from "../../src/torch/index.js";
-import { epochOrder } from "../../src/train/sampler.js";
 import { readGoldenJson } from "../support/goldens.js";
 
 interface Draws {

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { crc32, deflateRawSync } from "node:zlib";
-import type { Output } from "../../src/support/progress.js";
+import type { Output } from "../../src/support/meter.js";
 
 export function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), "slimtune-setup-"));

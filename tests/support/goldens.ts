@@ -1,7 +1,7 @@
 /** Reads the goldens that tests/goldens/make_goldens.py wrote. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { readHeader } from "../../src/models/safetensors.js";
+import { readHeader } from "../../src/files/safetensors.js";
 
 export const goldenPath = (name: string) => fileURLToPath(new URL(`../goldens/${name}`, import.meta.url));
 export const fixturePath = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));

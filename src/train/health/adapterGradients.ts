@@ -1,7 +1,8 @@
 /** Whether an adapter learns at all: found at the first backward pass, not after an hour. */
-import { UserError } from "../../errors.js";
+
 import type { Sequence } from "../../models/batch.js";
 import type { TrainedParameter } from "../../optim/optimizer.js";
+import { UserError } from "../../support/errors.js";
 import { flush, gradOf, noGrad, ops, scope } from "../../torch/index.js";
 
 const B = /^(?:base_model\.model\.)?(.*)\.lora_B\.weight$/;

@@ -1,7 +1,7 @@
 /** What is wrong with examples as a whole, before the first update is made from them. */
-import type { Row } from "../../data/read.js";
+import type { Row } from "../../data/row.js";
 import type { Example, TokenizeReport } from "../../data/tokenize.js";
-import { UserError } from "../../errors.js";
+import { UserError } from "../../support/errors.js";
 import type { HealthConfig } from "./config.js";
 
 export interface CheckedExamples {

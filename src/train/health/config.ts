@@ -1,7 +1,7 @@
 /** The key `health` of a config: what a run does about numbers and data that would spoil it. */
 import { z } from "zod";
-import { UserError } from "../../errors.js";
-import type { TrainingArguments } from "../arguments/index.js";
+import type { TrainingArguments } from "../../arguments/index.js";
+import { UserError } from "../../support/errors.js";
 
 export const healthSchema = z.strictObject({
   non_finite: z

@@ -1,10 +1,11 @@
 /** The health of a run's updates: what stands between a backward pass and the optimizer. */
-import { UserError } from "../../errors.js";
+
 import type { Sequence } from "../../models/batch.js";
 import type { Optimizer } from "../../optim/optimizer.js";
-import { damage } from "../checkpoint/manifest.js";
-import { restore } from "../checkpoint/resumable.js";
+import { damage } from "../../runFolder/manifest.js";
+import { UserError } from "../../support/errors.js";
 import type { PreparedRun } from "../prepare.js";
+import { restore } from "../saving/resumable.js";
 import { dropGradients, type StepResult } from "../step.js";
 import { checkAdapterGradients, tells } from "./adapterGradients.js";
 import type { HealthWatch } from "./watch.js";

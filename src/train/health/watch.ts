@@ -1,7 +1,7 @@
 /** A loss or gradient that is no number: caught before the optimizer uses it, written down, and dealt with. */
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
-import { UserError } from "../../errors.js";
+import { UserError } from "../../support/errors.js";
 import type { HealthConfig } from "./config.js";
 
 export const HEALTH_LOG = "health.jsonl";

@@ -1,0 +1,141 @@
+/** From a dataset to the rows that a run learns from, or is measured on: read, tokenised, packed, shuffled. */
+
+import type { TrainingArguments } from "../arguments/index.js";
+import { resolveDataset } from "../hub/index.js";
+import type { Sequence } from "../models/batch.js";
+import { UserError } from "../support/errors.js";
+import type { DatasetSpec } from "./config.js";
+import { numpyPermutation } from "./numpyPermutation.js";
+import { type PackingReport, packExamples } from "./packing.js";
+import { loadRows } from "./read.js";
+import type { Row } from "./row.js";
+import { checkLearnable, type TokenizedDataset, type TokenizeReport, tokenizeDataset } from "./tokenize.js";
+import { tokenizeInWorkers } from "./tokenizePool.js";
+import { Tokenizer } from "./tokenizer.js";
+
+export interface ExampleSource {
+  modelFolder: string;
+  maxPositions: number;
+  vocabSize: number;
+}
+
+export interface LoadedExamples {
+  examples: Sequence[];
+  report: ExampleReport;
+}
+
+/** What became of the rows of a dataset; with packing, tokens and labels are those of the packed rows. */
+export interface ExampleReport extends TokenizeReport {
+  /** Examples that were packed into fewer rows, and what that did; undefined without packing. */
+  packing?: { examples: number } & Pick<PackingReport, "overlong" | "droppedFullyMasked">;
+  /** The longest row, in tokens. */
+  longest: number;
+}
+
+/**
+ * Loads a dataset as TRL's SFTTrainer prepares it.
+ * @param packing whether to pack its examples (`packing`, or `eval_packing` for a dataset to measure on)
+ * @param inspect sees the examples before they are packed; may throw
+ * @throws UserError for a dataset that cannot be read, fits no format or teaches nothing
+ */
+export async function loadExamples(
+  spec: DatasetSpec,
+  { modelFolder, maxPositions, vocabSize }: ExampleSource,
+  args: TrainingArguments,
+  packing: boolean,
+  signal?: AbortSignal,
+  inspect?: (rows: readonly Row[], tokenized: TokenizedDataset, tokenizer: Tokenizer) => Promise<void>,
+): Promise<LoadedExamples> {
+  const tokenizer = await Tokenizer.load(modelFolder);
+  const rows = await loadRows(spec, {
+    resolveDatasetPath: resolveDataset,
+    dataset_text_field: args.dataset_text_field,
+    signal,
+  });
+  const options = {
+    max_length: args.max_length,
+    truncation_mode: args.truncation_mode,
+    completion_only_loss: args.completion_only_loss,
+    assistant_only_loss: args.assistant_only_loss,
+    dataset_text_field: args.dataset_text_field,
+    eos_token: args.eos_token,
+    max_positions: maxPositions,
+    packing,
+    signal,
+  };
+  const workers = Math.max(args.dataloader_num_workers, args.dataset_num_proc ?? 0);
+  const tokenized =
+    workers > 0
+      ? checkLearnable(await tokenizeInWorkers(rows, modelFolder, options, workers), options)
+      : await tokenizeDataset(rows, tokenizer, options);
+  checkVocabulary(tokenized.examples, vocabSize, modelFolder);
+  await inspect?.(rows, tokenized, tokenizer);
+  const shuffle = <T>(list: T[]) => (args.shuffle_dataset ? shuffled(list, args.seed) : list);
+  if (!packing) {
+    const examples = shuffle(tokenized.examples);
+    return { examples, report: { ...tokenized.report, longest: longestOf(examples) } };
+  }
+  // TRL shuffles what is packed, and then the packed rows.
+  const packed = await packExamples(shuffle(tokenized.examples), {
+    max_length: args.max_length!, // checked with the arguments
+    packing_strategy: args.packing_strategy,
+    max_positions: maxPositions,
+  });
+  if (packed.rows.length === 0) {
+    throw new UserError(
+      `packing: cut to max_length ${args.max_length}, no example has a token that gives a loss. Raise max_length, or use packing_strategy: bfd_split.`,
+    );
+  }
+  const { tokens, labels, overlong, droppedFullyMasked } = packed.report;
+  const report: ExampleReport = {
+    ...tokenized.report,
+    tokens,
+    labels,
+    packing: { examples: tokenized.examples.length, overlong, droppedFullyMasked },
+    longest: longestOf(packed.rows),
+  };
+  return { examples: shuffle(packed.rows), report };
+}
+
+/** TRL's `shuffle_dataset`, with the order that `datasets` gives for the seed. */
+function shuffled<T>(list: readonly T[], seed: number): T[] {
+  return Array.from(numpyPermutation(list.length, seed), (index) => list[index]!);
+}
+
+const longestOf = (rows: readonly Sequence[]) =>
+  rows.reduce((most, { inputIds }) => Math.max(most, inputIds.length), 0);
+
+function checkVocabulary(examples: readonly Sequence[], vocabulary: number, folder: string): void {
+  for (const { inputIds } of examples) {
+    for (const id of inputIds) {
+      if (id >= vocabulary) {
+        throw new UserError(
+          `model: ${folder}: its tokenizer gives the id ${id}, but config.json says vocab_size ${vocabulary}. The tokenizer belongs to another model.`,
+        );
+      }
+    }
+  }
+}
+
+/** What happened to the rows that a user would want to know. */
+export function describeReport(report: ExampleReport): string[] {
+  const lines: string[] = [];
+  const say = (rows: number, what: string) => {
+    if (rows > 0) lines.push(`${rows} of ${report.rows} rows ${what}`);
+  };
+  say(report.truncated, "are longer than max_length and were cut");
+  say(report.cutToPositions, "are longer than the model's positions and were cut");
+  say(report.droppedFullyMasked, "have no token to learn from and were left out");
+  say(
+    report.promptNotPrefix,
+    "have a prompt whose tokens are not the first tokens of the whole: the border is approximate",
+  );
+  say(report.specialTokensInText, "hold the text of a special token, which became that token");
+  if (report.packing) {
+    const { overlong, droppedFullyMasked } = report.packing;
+    say(overlong, "are longer than max_length: cut off there (bfd), or cut into pieces (bfd_split, wrapped)");
+    if (droppedFullyMasked > 0)
+      lines.push(`${droppedFullyMasked} packed rows have no token to learn from and were left out`);
+  }
+  return lines;
+}

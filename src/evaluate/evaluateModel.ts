@@ -1,0 +1,60 @@
+/** Measuring a model outside of a run: before training, after it, or one model against another. */
+
+import { TrainingArguments, type TrainingArgumentsInput } from "../arguments/index.js";
+import type { DatasetSpec } from "../data/config.js";
+import { describeReport } from "../data/examples.js";
+import { resolveModel } from "../hub/index.js";
+import { readModelConfig } from "../models/config.js";
+import { loadCausalLM } from "../models/load.js";
+import { applyTf32, fullEvalDtype, lowPrecision, precisionFor } from "../models/precision.js";
+import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
+import { loadAdapter } from "../peft/adapterFile.js";
+import { chooseDevice } from "../torch/index.js";
+import { loadEvaluation } from "./evaluationData.js";
+import { type ComputeMetrics, Evaluator } from "./evaluator.js";
+
+export interface EvaluationConfig {
+  /** A model folder in Hugging Face format, or a hub id. */
+  model: string;
+  /** A PEFT adapter on it. */
+  adapter?: string;
+  /** The model's weights in 4 or 8 bits. */
+  quantization?: QuantizationConfigInput;
+  /** What to measure it on. */
+  dataset: DatasetSpec;
+  /** How examples are made and measured: max_length, completion_only_loss, per_device_eval_batch_size, bf16, ... */
+  training_args?: TrainingArguments | TrainingArgumentsInput;
+  computeMetrics?: ComputeMetrics;
+  /** After each batch, counted from 1. */
+  onBatch?: (batch: number, batches: number) => void;
+  /** Gets the lines that a person should see; default: stderr. */
+  log?: (line: string) => void;
+}
+
+/**
+ * `eval_loss`, `eval_perplexity`, `eval_mean_token_accuracy`, `eval_entropy` (nats), your own metrics, and the speed.
+ * @throws UserError for a model, an adapter or a dataset that cannot be used
+ */
+export async function evaluateModel(config: EvaluationConfig): Promise<Record<string, number>> {
+  const { training_args, computeMetrics, onBatch } = config;
+  const log = config.log ?? ((line: string) => process.stderr.write(`${line}\n`));
+  const args = training_args instanceof TrainingArguments ? training_args : new TrainingArguments(training_args);
+  const quantization = quantizationFor(config.quantization, { frozen: true, bf16: args.bf16, fp16: args.fp16 });
+  const modelFolder = await resolveModel(config.model);
+  const adapter = config.adapter === undefined ? undefined : await resolveModel(config.adapter);
+  const { maxPositions, vocabSize } = await readModelConfig(modelFolder);
+  const { examples, report } = await loadEvaluation(config.dataset, { modelFolder, maxPositions, vocabSize }, args);
+  for (const line of describeReport(report)) log(line);
+  const dtype = fullEvalDtype(args);
+  const device = chooseDevice(args.use_cpu);
+  applyTf32(args.tf32, device);
+  const precision = dtype ? lowPrecision(dtype, device) : precisionFor(args, device);
+  const model = await loadCausalLM(modelFolder, { precision, device, quantization });
+  try {
+    if (adapter !== undefined) await loadAdapter(model, adapter, dtype);
+    const evaluator = new Evaluator({ model, modelFolder, examples, args, computeMetrics });
+    return (await evaluator.evaluate(onBatch))!; // nobody can ask it to stop
+  } finally {
+    model.dispose();
+  }
+}

@@ -1,0 +1,59 @@
+/** The model files that users take away: a PEFT adapter, or a whole model folder; each loads in Python. */
+import { copyFile, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { TrainerState } from "../../callbacks/callbacks.js";
+import { writeSafetensors, writeShardedSafetensors } from "../../files/safetensorsWriter.js";
+import { adapterConfigJson, adapterEntries } from "../../peft/adapterFile.js";
+import { sync, writeSynced } from "../../runFolder/manifest.js";
+import { UserError } from "../../support/errors.js";
+import type { PreparedRun } from "../prepare.js";
+import { stateJson, TRAINER_STATE } from "./resumable.js";
+
+/** Files of the base model's folder that belong with a tokenizer or its use. */
+const companions =
+  /^(tokenizer.*\.json|tokenizer\.model|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template\.(jinja|json))$/;
+
+/** Writes the trained weights, their config and the tokenizer into `folder`, each file whole or not at all. */
+export async function writeModelFiles(
+  folder: string,
+  { model, lora, modelFolder, modelName }: PreparedRun,
+): Promise<void> {
+  for (const name of await readdir(modelFolder)) {
+    if (!companions.test(name) && !(name === "generation_config.json" && !lora)) continue;
+    await copyFile(join(modelFolder, name), join(folder, name));
+    await sync(join(folder, name));
+  }
+  if (lora) {
+    await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model));
+    await writeSynced(join(folder, "adapter_config.json"), adapterConfigJson(lora.config, modelName, lora.paths));
+    return;
+  }
+  await writeShardedSafetensors(
+    folder,
+    [...model.parameters.values()].map(({ name, shape, tensor }) => ({
+      name,
+      dtype: "F32" as const,
+      shape,
+      data: () => tensor.bytes(),
+    })),
+  );
+  const { torch_dtype: _, ...source } = model.config.source;
+  await writeSynced(join(folder, "config.json"), `${JSON.stringify({ ...source, dtype: "float32" }, null, 2)}\n`);
+}
+
+/** The trained model at the top of output_dir; `trainer_state.json` comes last and says that all is there. */
+export async function writeResult(folder: string, run: PreparedRun, state: TrainerState): Promise<void> {
+  const path = join(folder, TRAINER_STATE);
+  try {
+    await writeModelFiles(folder, run);
+    await writeSynced(`${path}.partial`, stateJson(state));
+    await rename(`${path}.partial`, path);
+  } catch (error) {
+    await rm(`${path}.partial`, { force: true }).catch(() => {});
+    if (!(error as NodeJS.ErrnoException).code) throw error;
+    throw new UserError(
+      `output_dir: the model cannot be written to ${folder}: ${(error as Error).message}. Make room and resume from the last checkpoint with --resume_from_checkpoint true.`,
+      { cause: error },
+    );
+  }
+}

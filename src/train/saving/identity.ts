@@ -1,0 +1,83 @@
+/** What must be the same for a resumed run to be the same run. */
+import { createHash } from "node:crypto";
+import { open, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { resolveWeights } from "../../files/weights.js";
+import type { Sequence } from "../../models/batch.js";
+import type { CausalLM } from "../../models/causalLM.js";
+import type { Quantization } from "../../models/quantization.js";
+import type { TrainedParameter } from "../../optim/optimizer.js";
+
+/** SHA-256 sums. */
+export interface RunIdentity {
+  /** Of the token ids and labels of all examples. */
+  dataset: string;
+  /** Of the names and shapes of what is trained, and of the adapters' scaling and dropout. */
+  parameters: string;
+  /** Of the base model: its config, and under an adapter its weights by samples and how they are quantized. */
+  base: string;
+  /** Of the evaluation's examples; absent without evaluation. */
+  evaluation?: string;
+}
+
+export async function runIdentity(run: {
+  examples: readonly Sequence[];
+  evaluation?: { examples: readonly Sequence[] };
+  parameters: readonly TrainedParameter[];
+  model: CausalLM;
+  modelFolder: string;
+  adapted: boolean;
+  quantization: Quantization | undefined;
+}): Promise<RunIdentity> {
+  return {
+    dataset: examplesSum(run.examples),
+    parameters: parametersSum(run.parameters, run.model),
+    base: await baseSum(run.modelFolder, run.adapted, run.quantization),
+    ...(run.evaluation ? { evaluation: examplesSum(run.evaluation.examples) } : {}),
+  };
+}
+
+function examplesSum(examples: readonly Sequence[]): string {
+  const hash = createHash("sha256");
+  for (const { inputIds, labels, lengths = [inputIds.length] } of examples) {
+    hash.update(Int32Array.of(lengths.length, ...lengths));
+    hash.update(inputIds);
+    hash.update(labels);
+  }
+  return hash.digest("hex");
+}
+
+function parametersSum(parameters: readonly TrainedParameter[], model: CausalLM): string {
+  const shapes = parameters.map(({ name, shape }) => `${name} ${shape}`);
+  const adapters = [...model.linears].flatMap(([path, { lora }]) =>
+    lora ? [`${path} scaling ${lora.scaling} dropout ${lora.dropout}`] : [],
+  );
+  return createHash("sha256")
+    .update([...shapes, ...adapters].join("\n"))
+    .digest("hex");
+}
+
+const SAMPLES = 256;
+const SAMPLE_BYTES = 4096;
+
+/** Weights that are trained come from the checkpoint; frozen ones are told apart by samples of their files. */
+async function baseSum(folder: string, adapted: boolean, quantization: Quantization | undefined): Promise<string> {
+  const hash = createHash("sha256").update(await readFile(join(folder, "config.json")));
+  if (!adapted) return hash.digest("hex");
+  if (quantization) hash.update(JSON.stringify(quantization));
+  for (const { path } of (await resolveWeights(folder)).headers) {
+    const file = await open(path, "r");
+    try {
+      const { size } = await file.stat();
+      hash.update(`${size}\n`);
+      const buffer = Buffer.alloc(SAMPLE_BYTES);
+      for (let i = 0; i < SAMPLES; i++) {
+        const { bytesRead } = await file.read(buffer, 0, SAMPLE_BYTES, Math.floor((size / SAMPLES) * i));
+        hash.update(buffer.subarray(0, bytesRead));
+      }
+    } finally {
+      await file.close();
+    }
+  }
+  return hash.digest("hex");
+}
