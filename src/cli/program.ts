@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { packageVersion } from "../setup/paths.js";
 import { UserError } from "../support/errors.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
@@ -11,8 +11,7 @@ import { trainCommand } from "./train.js";
 
 /** Runs one command of `slimtune`; a failure is told on stderr and sets the exit code. */
 export async function runCli(words: readonly string[]): Promise<void> {
-  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
-  const program = new Command("slimtune").description("Fine-tune small language models.").version(version);
+  const program = new Command("slimtune").description("Fine-tune small language models.").version(packageVersion());
   for (const command of [
     trainCommand(),
     evalCommand(),

@@ -2,8 +2,8 @@
 import { readdir, readFile, realpath, stat } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, relative, sep } from "node:path";
 import { UserError } from "../support/errors.js";
+import { isPlainPath } from "../support/plainPath.js";
 import { quoteName } from "./headerText.js";
-import { isPlainPath } from "./plainPath.js";
 import { readHeader, type SafetensorsHeader, type TensorInfo } from "./safetensors.js";
 
 /** `model` for a model's folder, `adapter_model` for a PEFT adapter's. */

@@ -2,9 +2,9 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
-import { isPlainPath } from "../files/plainPath.js";
 import { UserError } from "../support/errors.js";
 import { createMeter, formatBytes, type Meter } from "../support/meter.js";
+import { isPlainPath } from "../support/plainPath.js";
 import {
   explain,
   isCommit,

@@ -21,6 +21,8 @@ export interface PagingStats {
 export interface Optimizer {
   /** One update from the gradients times `gradientScale`, enqueued; the gradients may be overwritten. */
   step(gradients: Tensor[], learningRate: number, gradientScale: number): void;
+  /** The last step failed on its way and changed nothing: it does not count. */
+  undoStep(): void;
   /** The state by parameter, as it is when each entry is read. */
   stateEntries(): TensorEntry[];
   /** Takes a state over; `read` gives a tensor of its own for a name and shape that stateEntries lists. */

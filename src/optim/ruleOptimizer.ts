@@ -58,6 +58,10 @@ export class RuleOptimizer implements Optimizer {
     });
   }
 
+  undoStep(): void {
+    this.#step--;
+  }
+
   stateEntries(): TensorEntry[] {
     const step: TensorEntry = {
       name: "step",

@@ -20,11 +20,12 @@ import type { TrainedParameter } from "../optim/optimizer.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
 import { addLora } from "../peft/lora.js";
+import type { RunIdentity } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
 import { chooseDevice, type Device, manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
 import { checkExamples } from "./health/checkExamples.js";
 import { type HealthConfigInput, healthConfig } from "./health/config.js";
-import { type RunIdentity, runIdentity } from "./saving/identity.js";
+import { runIdentity } from "./saving/identity.js";
 
 export interface RunSpec {
   model: string;

@@ -1,41 +1,10 @@
 /** A loss or gradient that is no number: caught before the optimizer uses it, written down, and dealt with. */
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
+import { HEALTH_LOG } from "../../runFolder/files.js";
+import type { Incident, Suspect } from "../../runFolder/state.js";
 import { UserError } from "../../support/errors.js";
 import type { HealthConfig } from "./config.js";
-
-export const HEALTH_LOG = "health.jsonl";
-
-/** One bad update, as a line of health.jsonl. */
-export interface Incident {
-  /** ISO 8601 */
-  time: string;
-  /** The update that was not made, counted from 1. */
-  step: number;
-  epoch: number;
-  /** A number, or "NaN", "Infinity" or "-Infinity". */
-  loss: number | string;
-  grad_norm: number | string;
-  learning_rate: number;
-  /** The examples of the update, as numbers of the prepared dataset from 0. */
-  examples: number[];
-  /** Where those examples stand: `file:line`. */
-  sources: string[];
-  action: "stop" | "skip" | "rollback";
-  /** Bad updates one after another, this one included. */
-  in_a_row: number;
-}
-
-/** What was about to be made. */
-export interface Suspect {
-  step: number;
-  epoch: number;
-  loss: number;
-  gradNorm: number;
-  learningRate: number;
-  examples: number[];
-  sources: string[];
-}
 
 const writable = (value: number) => (Number.isFinite(value) ? value : String(value));
 

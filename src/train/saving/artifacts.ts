@@ -1,13 +1,14 @@
 /** The model files that users take away: a PEFT adapter, or a whole model folder; each loads in Python. */
-import { copyFile, readdir, rename, rm } from "node:fs/promises";
+
+import { copyFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { TrainerState } from "../../callbacks/callbacks.js";
 import { writeSafetensors, writeShardedSafetensors } from "../../files/safetensorsWriter.js";
 import { adapterConfigJson, adapterEntries } from "../../peft/adapterFile.js";
-import { sync, writeSynced } from "../../runFolder/manifest.js";
+import { TRAINER_STATE } from "../../runFolder/files.js";
+import { stateJson, type TrainerState } from "../../runFolder/state.js";
+import { replaceFile, sync, writeSynced } from "../../support/durable.js";
 import { UserError } from "../../support/errors.js";
 import type { PreparedRun } from "../prepare.js";
-import { stateJson, TRAINER_STATE } from "./resumable.js";
 
 /** Files of the base model's folder that belong with a tokenizer or its use. */
 const companions =
@@ -41,15 +42,12 @@ export async function writeModelFiles(
   await writeSynced(join(folder, "config.json"), `${JSON.stringify({ ...source, dtype: "float32" }, null, 2)}\n`);
 }
 
-/** The trained model at the top of output_dir; `trainer_state.json` comes last and says that all is there. */
+/** The trained model at the top of output_dir; `trainer_state.json` comes last. */
 export async function writeResult(folder: string, run: PreparedRun, state: TrainerState): Promise<void> {
-  const path = join(folder, TRAINER_STATE);
   try {
     await writeModelFiles(folder, run);
-    await writeSynced(`${path}.partial`, stateJson(state));
-    await rename(`${path}.partial`, path);
+    await replaceFile(join(folder, TRAINER_STATE), stateJson(state));
   } catch (error) {
-    await rm(`${path}.partial`, { force: true }).catch(() => {});
     if (!(error as NodeJS.ErrnoException).code) throw error;
     throw new UserError(
       `output_dir: the model cannot be written to ${folder}: ${(error as Error).message}. Make room and resume from the last checkpoint with --resume_from_checkpoint true.`,

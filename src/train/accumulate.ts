@@ -1,13 +1,14 @@
-/** One optimizer update: windows of micro-batches forward and backward, clip, step. */
+/** The gradients of one update: a window of micro-batches, forward and backward. */
 import { collate, type Layout, paddedShape, type Sequence } from "../models/batch.js";
 import type { CausalLM, Objective } from "../models/causalLM.js";
-import type { Optimizer, TrainedParameter } from "../optim/optimizer.js";
+import type { TrainedParameter } from "../optim/optimizer.js";
 import { span } from "../support/spans.js";
-import { clearGrad, gradOf, noGrad, ops, scope, type Tensor } from "../torch/index.js";
+import { type Device, gradOf, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import { passesOf } from "./passes.js";
 
 export interface Trainable {
   model: CausalLM;
+  device: Device;
   parameters: readonly TrainedParameter[];
   layout: Layout;
   objective: Objective;
@@ -28,50 +29,29 @@ export interface StepResult {
   paddedTokens: number;
 }
 
-export interface UpdateOptions {
-  /** Of the gradients divided by `lossScale`. */
-  gradNorm: number;
-  maxGradNorm: number;
-  learningRate: number;
-  lossScale: number;
-}
-
 /** A turn for the event loop: timers, servers and Ctrl-C. */
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 /**
  * Adds up the gradients of a window's micro-batches. Every micro-batch's loss is divided by the labelled tokens of the
  * whole window, so that the split into micro-batches changes nothing, and small ones can be computed together.
- * @param lossScale what the loss is multiplied by before the backward pass; the gradients are left so
- * @param onBatch after each micro-batch
- * @returns undefined when `onBatch` did not want to go on: the gradients are dropped
  */
 export async function accumulate(
   { model, parameters, layout, objective, passTokens, recomputeEvery }: Trainable,
   window: readonly Sequence[][],
   lossScale: number,
-  onBatch: (last: boolean) => Promise<boolean>,
-): Promise<StepResult | undefined> {
-  const passes = span("data", () =>
-    passesOf(window, passTokens).map((parts) => ({ parts, batch: collate(parts.flat(), layout) })),
-  );
-  const items = passes.reduce((sum, { batch }) => sum + batch.targets.length, 0);
+): Promise<StepResult> {
+  const batches = span("data", () => passesOf(window, passTokens).map((rows) => collate(rows.flat(), layout)));
+  const items = batches.reduce((sum, batch) => sum + batch.targets.length, 0);
   const losses: Tensor[] = [];
-  let left = window.length;
   try {
-    for (const { parts, batch } of passes) {
+    for (const batch of batches) {
       if (batch.targets.length > 0) {
         losses.push(
           span("JavaScript", () => model.lossAndGradients(batch, items, { objective, lossScale, recomputeEvery })),
         );
       }
-      for (const _ of parts) {
-        await turn();
-        if (!(await onBatch(--left === 0))) {
-          dropGradients(parameters);
-          return undefined;
-        }
-      }
+      await turn();
     }
     if (items === 0) return { loss: Number.NaN, gradNorm: Number.NaN, tokens: 0, paddedTokens: 0 }; // a mean of nothing
     const summary = noGrad(() =>
@@ -80,12 +60,11 @@ export async function accumulate(
         return ops.stack([ops.sum(ops.stack(losses)), norm]);
       }),
     );
-    const [loss, gradNorm] = await summary.values();
-    summary.dispose();
+    const [loss, gradNorm] = await summary.values().finally(() => summary.dispose());
     return {
       loss: Number(loss),
       gradNorm: Number(gradNorm) / lossScale,
-      tokens: passes.reduce((sum, { batch }) => sum + batch.inputIds.length, 0),
+      tokens: batches.reduce((sum, batch) => sum + batch.inputIds.length, 0),
       paddedTokens: window.reduce((sum, rows) => {
         const padded = paddedShape(rows, layout);
         return sum + padded.rows.length * padded.width;
@@ -94,29 +73,4 @@ export async function accumulate(
   } finally {
     for (const loss of losses) loss.dispose();
   }
-}
-
-/** Frees all gradients: the update is not made. */
-export function dropGradients(parameters: readonly TrainedParameter[]): void {
-  for (const { tensor } of parameters) clearGrad(tensor);
-}
-
-/**
- * Divides the gradients by `lossScale`, clips them to `maxGradNorm` (0: not at all), updates the weights and frees the
- * gradients.
- */
-export function update(
-  parameters: readonly TrainedParameter[],
-  optimizer: Optimizer,
-  { gradNorm, maxGradNorm, learningRate, lossScale }: UpdateOptions,
-): void {
-  noGrad(() =>
-    scope(() => {
-      const gradients = parameters.map(({ tensor }) => gradOf(tensor));
-      const clip = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (gradNorm + 1e-6)) : 1;
-      // Scales are powers of two: as one factor the two round as if one had followed the other.
-      optimizer.step(gradients, learningRate, Math.fround(clip) / lossScale);
-      for (const { tensor } of parameters) clearGrad(tensor);
-    }),
-  );
 }
