@@ -73,6 +73,7 @@ async function train({ model: name, lora, precision, neftuneAlpha = null as neve
 }
 
 const dropout: LoraConfigInput = { ...TINY_LORA, lora_dropout: 0.2 };
+const onHead: LoraConfigInput = { ...dropout, target_modules: ["q_proj", "down_proj", "lm_head"] };
 const cases: Record<string, Case> = {
   LoRA: { model: "tiny-llama", lora: TINY_LORA },
   "LoRA with dropout": { model: "tiny-llama", lora: dropout },
@@ -82,10 +83,16 @@ const cases: Record<string, Case> = {
     lora: { r: 4, target_modules: ".*(1\\.mlp\\.up_proj|lm_head)" },
   },
   "LoRA on the head": { model: "tiny-llama", lora: { r: 4, target_modules: ["lm_head"] } },
+  "LoRA with dropout on the head too": { model: "tiny-llama-tied", lora: onHead },
   "all weights": { model: "tiny-llama" },
   "all weights, tied": { model: "tiny-llama-tied" },
   "all weights, with biases": { model: "tiny-llama-bias" },
   "bf16 storage": { model: "tiny-llama", lora: dropout, precision: { frozen: "bfloat16", compute: "float32" } },
+  "bf16 arithmetic, dropout on the head too": {
+    model: "tiny-llama",
+    lora: onHead,
+    precision: { frozen: "bfloat16", compute: "bfloat16" },
+  },
   "bf16 arithmetic": { model: "tiny-llama", lora: dropout, precision: { frozen: "bfloat16", compute: "bfloat16" } },
 };
 

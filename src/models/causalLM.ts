@@ -1,17 +1,15 @@
-/** A causal language model: a decoder, its parameters by Hugging Face's names, and its loss. */
-import { backward, fused, noGrad, ops, scope, type Tensor } from "../torch/index.js";
+/** A causal language model: a decoder and its head, their parameters by Hugging Face's names, and the loss. */
+import { backward, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Batch } from "./batch.js";
 import type { ModelConfig } from "./config.js";
 import type { Decoder, DecoderInput } from "./decoder.js";
+import type { Head } from "./head.js";
 import type { Linear } from "./linear.js";
 import { PackedAttention } from "./packedAttention.js";
 import { PaddedRandom } from "./paddedRandom.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
-import { joinScores, type ScoreOptions, scoreTokens, type TokenScores } from "./scores.js";
+import type { ScoreOptions, TokenScores } from "./scores.js";
 import { TrainingPass } from "./trainingPass.js";
-
-/** Elements of one block of logits: 64 MiB in float32. */
-const LOGIT_BLOCK = 1 << 24;
 
 export interface Parameter {
   name: string;
@@ -40,14 +38,16 @@ export interface LossOptions {
 export class CausalLM {
   readonly config: ModelConfig;
   readonly decoder: Decoder;
+  readonly head: Head;
   /** Every weight that is not quantized by its name in the file, in the file format's module order; tied ones once. */
   readonly parameters: Map<string, Parameter>;
   /** Every linear layer by module path ("model.layers.0.self_attn.q_proj"), in module order, the head last. */
   readonly linears: Map<string, Linear>;
 
-  constructor(decoder: Decoder, parameters: Map<string, Parameter>, linears: Map<string, Linear>) {
+  constructor(decoder: Decoder, head: Head, parameters: Map<string, Parameter>, linears: Map<string, Linear>) {
     this.config = decoder.config;
     this.decoder = decoder;
+    this.head = head;
     this.parameters = parameters;
     this.linears = linears;
   }
@@ -63,7 +63,7 @@ export class CausalLM {
 
   /** Logits of every token, [N, V], float32. */
   logits(batch: Batch): Tensor {
-    return scope(() => this.decoder.logits(this.decoder.headInput(this.decoder.hidden(this.#input(batch)))));
+    return scope(() => this.head.logits(this.decoder.hidden(this.#input(batch))));
   }
 
   /**
@@ -77,11 +77,14 @@ export class CausalLM {
     { objective = CROSS_ENTROPY, lossScale = 1, recomputeEvery = 0 }: LossOptions = {},
   ): Tensor {
     return scope(() => {
-      const pass = new TrainingPass(this.decoder, this.#input(batch, objective), recomputeEvery);
-      const rows = ops.indexSelect(pass.hidden, 0, this.#indices(batch.targetRows)); // [L, H]
-      const { inputs, weights } = this.#headProducts(this.decoder.headInput(rows));
-      const targets = this.#indices(batch.targets);
-      const loss = fused.linearCrossEntropy(inputs, weights, targets, objective.labelSmoothing, lossScale / items);
+      const random = new PaddedRandom(batch, this.decoder.device);
+      const pass = new TrainingPass(this.decoder, this.#input(batch, objective, random), recomputeEvery);
+      const labelled = this.#labelled(batch);
+      const loss = this.head.crossEntropy(ops.indexSelect(pass.hidden, 0, labelled), batch.targets, {
+        smoothing: objective.labelSmoothing,
+        scale: lossScale / items,
+        dropout: random.at(labelled),
+      });
       backward(loss);
       pass.backward();
       return lossScale === 1 ? ops.detach(loss) : ops.mulScalar(ops.detach(loss), 1 / lossScale);
@@ -92,17 +95,14 @@ export class CausalLM {
   score(batch: Batch, options: ScoreOptions): TokenScores {
     return noGrad(() =>
       scope(() => {
-        const rows = ops.indexSelect(this.decoder.hidden(this.#input(batch)), 0, this.#indices(batch.targetRows)); // [L, H]
-        return joinScores(
-          this.#blocks(this.decoder.headInput(rows), batch, (logits, targets) => scoreTokens(logits, targets, options)),
-        );
+        const rows = ops.indexSelect(this.decoder.hidden(this.#input(batch)), 0, this.#labelled(batch)); // [L, H]
+        return this.head.scores(rows, batch.targets, options);
       }),
     );
   }
 
   /** With an objective: in training. */
-  #input(batch: Batch, objective?: Objective): DecoderInput {
-    const random = objective && new PaddedRandom(batch, this.decoder.device);
+  #input(batch: Batch, objective?: Objective, random?: PaddedRandom): DecoderInput {
     const alpha = objective?.neftuneAlpha ?? null;
     return {
       ids: batch.inputIds,
@@ -114,33 +114,9 @@ export class CausalLM {
     };
   }
 
-  /** What the logits are the sum of: each input, [L, K], times its weight, [V, K], transposed. */
-  #headProducts(input: Tensor): { inputs: Tensor[]; weights: Tensor[] } {
-    const { weight, lora } = this.decoder.head;
-    if (!lora) return { inputs: [input], weights: [weight] };
-    const low = ops.mulScalar(ops.linear(input, ops.to(lora.a, this.decoder.precision.compute)), lora.scaling); // [L, r]
-    return { inputs: [input, low], weights: [weight, lora.b] };
-  }
-
-  #indices(values: Int32Array): Tensor {
-    return ops.int64(values, [values.length], this.decoder.device);
-  }
-
-  /** Goes through the rows of the head's input, [L, H], in blocks of logits. */
-  #blocks<T>(input: Tensor, batch: Batch, body: (logits: Tensor, targets: Tensor) => T): T[] {
-    const rows = batch.targets.length;
-    const step = Math.max(64, Math.floor(LOGIT_BLOCK / this.config.vocabSize));
-    const results: T[] = [];
-    for (let start = 0; start < rows; start += step) {
-      const length = Math.min(step, rows - start);
-      results.push(
-        scope(() => {
-          const logits = this.decoder.logits(length === rows ? input : ops.narrow(input, 0, start, length));
-          return body(logits, this.#indices(batch.targets.slice(start, start + length)));
-        }),
-      );
-    }
-    return results;
+  /** The rows of the batch's labelled tokens among the N, [L]. */
+  #labelled({ targetRows }: Batch): Tensor {
+    return ops.int64(targetRows, [targetRows.length], this.decoder.device);
   }
 
   dispose(): void {

@@ -1,4 +1,4 @@
-/** The Llama decoder: embeddings, layers of attention and gated MLP, final norm, output head. */
+/** The Llama decoder: embeddings and layers of attention and gated MLP. */
 import { type Device, fused, ops, scope, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
 import { type DropoutSource, forward, forwardOnto, type Linear } from "./linear.js";
@@ -50,8 +50,6 @@ export class Decoder {
   readonly device: Device;
   readonly embedding: Tensor; // [V, H]
   readonly layers: DecoderLayer[];
-  readonly finalNorm: Tensor; // [H]
-  readonly head: Linear<Tensor>; // [V, H]; its weight is the embedding where they are tied
   /** Whether its own weights are trained, and not only adapters on them. */
   readonly trained: boolean;
 
@@ -59,19 +57,17 @@ export class Decoder {
     config: ModelConfig,
     precision: Precision,
     device: Device,
-    parts: { embedding: Tensor; layers: DecoderLayer[]; finalNorm: Tensor; head: Linear<Tensor>; trained: boolean },
+    parts: { embedding: Tensor; layers: DecoderLayer[]; trained: boolean },
   ) {
     this.config = config;
     this.precision = precision;
     this.device = device;
     this.embedding = parts.embedding;
     this.layers = parts.layers;
-    this.finalNorm = parts.finalNorm;
-    this.head = parts.head;
     this.trained = parts.trained;
   }
 
-  /** The residual stream after the last layer, before the final norm: [N, H], float32. */
+  /** The residual stream after the last layer, before the head's norm: [N, H], float32. */
   hidden(input: DecoderInput): Tensor {
     const context = this.context(input);
     let x = this.embed(input);
@@ -104,24 +100,6 @@ export class Decoder {
     return next;
   }
 
-  /** Rows of hidden states, normed, in the compute dtype: what the head multiplies. */
-  headInput(hidden: Tensor): Tensor {
-    return this.#norm(hidden, this.finalNorm);
-  }
-
-  /** [L, V], float32 */
-  logits(headInput: Tensor, dropout?: DropoutSource): Tensor {
-    return ops.to(forward([this.head], { x: headInput }, dropout)[0]!, "float32");
-  }
-
-  /** x / rms(x) · weight in float32, then in the compute dtype; x is [N, H]. */
-  #norm(x: Tensor, weight: Tensor): Tensor {
-    return scope(() => {
-      const inverse = ops.rsqrt(ops.addScalar(ops.mean(ops.square(x), -1, true), this.config.rmsNormEps)); // [N, 1]
-      return this.#compute(ops.mul(ops.to(weight, "float32"), ops.mul(x, inverse)));
-    });
-  }
-
   /** x + the attention's output, [N, H]. */
   #attention(layer: DecoderLayer, index: number, x: Tensor, context: LayerContext): Tensor {
     const { tokens, rotation, attention, dropout } = context;
@@ -141,9 +119,5 @@ export class Decoder {
 
   #normed(x: Tensor, norm: Tensor) {
     return { x, norm, eps: this.config.rmsNormEps };
-  }
-
-  #compute(x: Tensor): Tensor {
-    return this.precision.compute === "float32" ? x : ops.to(x, this.precision.compute);
   }
 }

@@ -34,6 +34,12 @@ export class Linear<Weight extends Tensor | QuantizedWeight = Tensor | Quantized
     this.bias = bias;
     this.precision = precision;
   }
+
+  /** A mask on the input of its adapter, drawn now, [N, in]; none without dropout or a source of it. */
+  dropoutMask(source: DropoutSource | undefined): Tensor | undefined {
+    if (!source || !this.lora || this.lora.dropout === 0) return undefined;
+    return source.mask(this.lora.dropout, this.inFeatures);
+  }
 }
 
 /** What layers multiply: rows in the compute dtype, rows that are normed first, or a gated activation. */
@@ -53,10 +59,7 @@ export function forwardOnto(residual: Tensor, layer: Linear, input: LinearInput,
 }
 
 function run(layers: readonly Linear[], input: LinearInput, dropout?: DropoutSource, residual?: Tensor): Tensor[] {
-  // masks are drawn in the layers' order, as Python draws them
-  const masks = layers.map(({ lora, inFeatures }) =>
-    dropout && lora && lora.dropout > 0 ? dropout.mask(lora.dropout, inFeatures) : undefined,
-  );
+  const masks = layers.map((layer) => layer.dropoutMask(dropout)); // in the layers' order, as Python draws them
   const group: fused.LinearGroup = {
     weights: layers.map(({ weight }) => (weight instanceof QuantizedWeight ? weight.codes : weight)),
     scales: layers.map(({ weight }) => (weight instanceof QuantizedWeight ? weight.scales : [])),

@@ -1,5 +1,5 @@
 /** Random numbers for a batch as Python draws them. */
-import { type Device, noGrad, ops, type Tensor } from "../torch/index.js";
+import { type Device, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Batch } from "./batch.js";
 import type { DropoutSource } from "./linear.js";
 
@@ -28,6 +28,11 @@ export class PaddedRandom implements DropoutSource {
     const mask = ops.empty([this.#rows.length * this.#width, width], "float32", this.#device);
     ops.bernoulli_(mask, 1 - p);
     return this.#take(ops.mulScalar(mask, 1 / (1 - p)));
+  }
+
+  /** The same source for some of the tokens: `rows` of the N, [L], int64. */
+  at(rows: Tensor): DropoutSource {
+    return { mask: (p, width) => scope(() => ops.indexSelect(this.mask(p, width), 0, rows)) };
   }
 
   /**
