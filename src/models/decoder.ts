@@ -1,7 +1,7 @@
 /** The Llama decoder: embeddings and layers of attention and gated MLP. */
 import { type Device, fused, ops, scope, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
-import { type DropoutSource, forward, forwardOnto, type Linear } from "./linear.js";
+import { type DropoutSource, forward, type Linear, type LinearInput } from "./linear.js";
 import type { Precision } from "./precision.js";
 import { type Rotation, rotationFor } from "./rope.js";
 
@@ -108,16 +108,16 @@ export class Decoder {
     const turned = (y: Tensor, count: number) => fused.rope(split(y, count), rotation.cos, rotation.sin);
     const [q, k, v] = forward([layer.q, layer.k, layer.v], this.#normed(x, layer.inputNorm), dropout);
     const mixed = attention.attend(index, turned(q!, heads), turned(k!, kvHeads), split(v!, kvHeads)); // [N, heads·D]
-    return forwardOnto(x, layer.o, { x: mixed }, dropout);
+    return forward([layer.o], { kind: "rows", x: mixed, residual: x }, dropout)[0]!;
   }
 
   /** x + the gated MLP's output, [N, H]. */
   #mlp(layer: DecoderLayer, x: Tensor, dropout: DropoutSource | undefined): Tensor {
     const [gate, up] = forward([layer.gate, layer.up], this.#normed(x, layer.postNorm), dropout); // [N, I]
-    return forwardOnto(x, layer.down, { gate: gate!, up: up! }, dropout);
+    return forward([layer.down], { kind: "gated", gate: gate!, up: up!, residual: x }, dropout)[0]!;
   }
 
-  #normed(x: Tensor, norm: Tensor) {
-    return { x, norm, eps: this.config.rmsNormEps };
+  #normed(x: Tensor, norm: Tensor): LinearInput {
+    return { kind: "normed", x, norm, eps: this.config.rmsNormEps };
   }
 }

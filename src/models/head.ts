@@ -80,7 +80,7 @@ export class Head {
 
   /** The logits of normed rows, [L, V], float32. */
   #product(input: Tensor): Tensor {
-    return ops.to(forward([this.linear], { x: input })[0]!, "float32");
+    return ops.to(forward([this.linear], { kind: "rows", x: input })[0]!, "float32");
   }
 
   #indices(values: Int32Array): Tensor {
