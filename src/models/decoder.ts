@@ -3,7 +3,7 @@ import { type Device, fused, ops, scope, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
 import { type DropoutSource, forward, type Linear, type LinearInput } from "./linear.js";
 import type { Precision } from "./precision.js";
-import { type Rotation, rotationFor } from "./rope.js";
+import { Rotary, type Rotation } from "./rope.js";
 
 export interface DecoderLayer {
   inputNorm: Tensor; // [H]
@@ -52,6 +52,7 @@ export class Decoder {
   readonly layers: DecoderLayer[];
   /** Whether its own weights are trained, and not only adapters on them. */
   readonly trained: boolean;
+  readonly #rotary: Rotary;
 
   constructor(
     config: ModelConfig,
@@ -65,6 +66,7 @@ export class Decoder {
     this.embedding = parts.embedding;
     this.layers = parts.layers;
     this.trained = parts.trained;
+    this.#rotary = new Rotary(config, device);
   }
 
   /** The residual stream after the last layer, before the head's norm: [N, H], float32. */
@@ -80,8 +82,7 @@ export class Decoder {
   }
 
   context({ ids, positions, longest, attention, dropout }: DecoderInput): LayerContext {
-    const rotation = rotationFor(this.config, positions, longest, this.device);
-    return { tokens: ids.length, rotation, attention, dropout };
+    return { tokens: ids.length, rotation: this.#rotary.at(positions, longest), attention, dropout };
   }
 
   /** What the first layer gets: [N, H], float32. */
