@@ -1,4 +1,5 @@
 /** A causal language model: a decoder and its head, their parameters by Hugging Face's names, and the loss. */
+import { elementCount } from "../support/shape.js";
 import { backward, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Batch } from "./batch.js";
 import type { ModelConfig } from "./config.js";
@@ -54,8 +55,7 @@ export class CausalLM {
 
   /** How many numbers the weights hold, without adapters. */
   get size(): number {
-    const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
-    const dense = [...this.parameters.values()].reduce((sum, { shape }) => sum + count(shape), 0);
+    const dense = [...this.parameters.values()].reduce((sum, { shape }) => sum + elementCount(shape), 0);
     return [...this.linears.values()]
       .filter(({ weight }) => weight instanceof QuantizedWeight)
       .reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, dense);
