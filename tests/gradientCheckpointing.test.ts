@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { TrainingArgumentsInput } from "../src/index.js";
-import { collate, type Sequence } from "../src/models/batch.js";
+import { collate, paddedShape, type Sequence } from "../src/models/batch.js";
 import { Decoder } from "../src/models/decoder.js";
 import { loadCausalLM } from "../src/models/load.js";
 import type { Precision } from "../src/models/precision.js";
@@ -54,10 +54,10 @@ async function train({ model: name, lora, precision, neftuneAlpha = null as neve
     for (const { lora: weights } of model.linears.values()) if (weights) ops.normal_(weights.b, 0, 0.1);
   }
   for (const [, leaf] of leaves()) setRequiresGrad(leaf, true);
-  const objective = { labelSmoothing: 0, neftuneAlpha };
   const losses: number[] = [];
   for (const part of [rows.slice(0, 4), rows.slice(4)]) {
-    const loss = model.lossAndGradients(collate(part), 50, { objective, recomputeEvery });
+    const noise = { padded: paddedShape(part, { paddingFree: false, padToMultipleOf: null }), neftuneAlpha };
+    const loss = model.lossAndGradients(collate(part), 50, { noise, recomputeEvery });
     losses.push(await loss.item());
     loss.dispose();
   }

@@ -1,7 +1,7 @@
 /** A causal language model: a decoder and its head, their parameters by Hugging Face's names, and the loss. */
 import { elementCount } from "../support/shape.js";
 import { backward, noGrad, ops, scope, type Tensor } from "../torch/index.js";
-import type { Batch } from "./batch.js";
+import type { Batch, PaddedShape } from "./batch.js";
 import type { ModelConfig } from "./config.js";
 import type { Decoder, DecoderInput } from "./decoder.js";
 import type { Head } from "./head.js";
@@ -18,18 +18,25 @@ export interface Parameter {
   shape: number[];
 }
 
-/** What is trained for: cross entropy, and what helps it to generalise. */
+/** A run's settings for each of its losses: the `labelSmoothing` of LossOptions, the `neftuneAlpha` of TrainingNoise. */
 export interface Objective {
-  /** Share of each target that is spread evenly over the vocabulary. */
   labelSmoothing: number;
-  /** Strength of NEFTune's noise on the embeddings; null: none. */
   neftuneAlpha: number | null;
 }
 
-const CROSS_ENTROPY: Objective = { labelSmoothing: 0, neftuneAlpha: null };
+/** What is drawn at random for a micro-batch: the dropout of the adapters that have it, and noise on the embeddings. */
+export interface TrainingNoise {
+  /** The shape that Python draws in. */
+  padded: PaddedShape;
+  /** Strength of NEFTune's noise; null: none. */
+  neftuneAlpha: number | null;
+}
 
 export interface LossOptions {
-  objective?: Objective;
+  /** Share of each target that is spread evenly over the vocabulary; 0 where left out. */
+  labelSmoothing?: number;
+  /** Left out: nothing is drawn at random, dropout is off. */
+  noise?: TrainingNoise;
   /** What the gradients are multiplied by, so that small ones do not vanish in float16; the loss is not. */
   lossScale?: number;
   /** Every so many layers one keeps its input alone, and is computed again in the backward pass; 0: none. */
@@ -74,16 +81,17 @@ export class CausalLM {
   lossAndGradients(
     batch: Batch,
     items: number,
-    { objective = CROSS_ENTROPY, lossScale = 1, recomputeEvery = 0 }: LossOptions = {},
+    { labelSmoothing = 0, noise, lossScale = 1, recomputeEvery = 0 }: LossOptions = {},
   ): Tensor {
     return scope(() => {
-      const random = new PaddedRandom(batch, this.decoder.device);
-      const pass = new TrainingPass(this.decoder, this.#input(batch, objective, random), recomputeEvery);
+      const random = noise && new PaddedRandom(noise.padded, this.decoder.device);
+      const input = this.#input(batch, random, noise?.neftuneAlpha);
+      const pass = new TrainingPass(this.decoder, input, recomputeEvery);
       const labelled = this.#labelled(batch);
       const loss = this.head.crossEntropy(ops.indexSelect(pass.hidden, 0, labelled), batch.targets, {
-        smoothing: objective.labelSmoothing,
+        smoothing: labelSmoothing,
         scale: lossScale / items,
-        dropout: random.at(labelled),
+        dropout: random?.at(labelled),
       });
       backward(loss);
       pass.backward();
@@ -101,15 +109,14 @@ export class CausalLM {
     );
   }
 
-  /** With an objective: in training. */
-  #input(batch: Batch, objective?: Objective, random?: PaddedRandom): DecoderInput {
-    const alpha = objective?.neftuneAlpha ?? null;
+  /** What the decoder gets of a batch, and of what is drawn for it. */
+  #input(batch: Batch, random?: PaddedRandom, neftuneAlpha: number | null = null): DecoderInput {
     return {
       ids: batch.inputIds,
       positions: batch.positions,
       longest: batch.longest,
       attention: new PackedAttention(batch.lengths),
-      noise: random && alpha !== null ? random.noise(alpha, this.config.hiddenSize) : undefined,
+      noise: random && neftuneAlpha !== null ? random.noise(neftuneAlpha, this.config.hiddenSize) : undefined,
       dropout: random,
     };
   }

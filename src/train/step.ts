@@ -53,19 +53,24 @@ export async function accumulate(
   onBatch: (last: boolean) => Promise<boolean>,
 ): Promise<StepResult | undefined> {
   const passes = span("data", () =>
-    passesOf(window, passTokens).map((parts) => ({ parts, batch: collate(parts.flat(), layout) })),
+    passesOf(window, passTokens).map((parts) => ({
+      batch: collate(parts.flat()),
+      padded: parts.map((rows) => paddedShape(rows, layout)), // of each micro-batch
+    })),
   );
   const items = passes.reduce((sum, { batch }) => sum + batch.targets.length, 0);
   const losses: Tensor[] = [];
   let left = window.length;
   try {
-    for (const { parts, batch } of passes) {
+    for (const { batch, padded } of passes) {
       if (batch.targets.length > 0) {
-        losses.push(
-          span("JavaScript", () => model.lossAndGradients(batch, items, { objective, lossScale, recomputeEvery })),
-        );
+        const { labelSmoothing, neftuneAlpha } = objective;
+        // Micro-batches are computed together only where nothing is drawn at random.
+        const noise = padded.length === 1 ? { padded: padded[0]!, neftuneAlpha } : undefined;
+        const options = { labelSmoothing, noise, lossScale, recomputeEvery };
+        losses.push(span("JavaScript", () => model.lossAndGradients(batch, items, options)));
       }
-      for (const _ of parts) {
+      for (const _ of padded) {
         await turn();
         if (!(await onBatch(--left === 0))) {
           dropGradients(parameters);
@@ -86,10 +91,9 @@ export async function accumulate(
       loss: Number(loss),
       gradNorm: Number(gradNorm) / lossScale,
       tokens: passes.reduce((sum, { batch }) => sum + batch.inputIds.length, 0),
-      paddedTokens: window.reduce((sum, rows) => {
-        const padded = paddedShape(rows, layout);
-        return sum + padded.rows.length * padded.width;
-      }, 0),
+      paddedTokens: passes
+        .flatMap(({ padded }) => padded)
+        .reduce((sum, { rows, width }) => sum + rows.length * width, 0),
     };
   } finally {
     for (const loss of losses) loss.dispose();
