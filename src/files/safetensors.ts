@@ -2,6 +2,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { open, stat } from "node:fs/promises";
 import { UserError } from "../support/errors.js";
+import { elementCount } from "../support/shape.js";
 import { HeaderError, parseHeaderText, quoteName, type RawTensor } from "./headerText.js";
 
 /** Bytes per element, in the order in which the official writer lays tensors out (widest first). */
@@ -30,16 +31,6 @@ const LENGTH_BYTES = 8; // little-endian u64 that gives the header's length
 const MAX_HEADER_BYTES = 100_000_000; // the limit of the official reader
 const MAX_RANK = 64; // LibTorch's own limit
 
-/** The product of `shape`, or undefined when it leaves the integers that a double holds exactly. */
-export function elementCount(shape: readonly number[]): number | undefined {
-  let count = 1;
-  for (const size of shape) {
-    count *= size;
-    if (!Number.isSafeInteger(count)) return undefined;
-  }
-  return count;
-}
-
 function checkTensor(name: string, raw: RawTensor, dataBegin: number): TensorInfo {
   const what = `tensor ${quoteName(name)}`;
   if (!Object.hasOwn(DTYPE_BYTES, raw.dtype)) {
@@ -52,8 +43,7 @@ function checkTensor(name: string, raw: RawTensor, dataBegin: number): TensorInf
   if (raw.shape.length > MAX_RANK) {
     throw new HeaderError(`${what} has ${raw.shape.length} dimensions; the limit is ${MAX_RANK}`);
   }
-  const count = elementCount(raw.shape);
-  const bytes = count === undefined ? Number.NaN : count * DTYPE_BYTES[dtype];
+  const bytes = elementCount(raw.shape) * DTYPE_BYTES[dtype];
   if (!Number.isSafeInteger(bytes)) throw new HeaderError(`${what} has an impossible shape [${raw.shape.join(", ")}]`);
   const [begin, end] = raw.offsets;
   if (end - begin !== bytes) {

@@ -7,6 +7,7 @@ import { type Device, type DType, flush, keep, MappedFile, ops, scope, type Tens
 import { CausalLM, type Parameter } from "./causalLM.js";
 import { type ModelConfig, readModelConfig } from "./config.js";
 import { Decoder, type DecoderLayer } from "./decoder.js";
+import { Head } from "./head.js";
 import { Linear } from "./linear.js";
 import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
@@ -111,10 +112,10 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       quantized.push(weight);
       return weight;
     };
-    const decoder = buildDecoder(config, precision, { device, trained }, { dense, linear });
+    const { decoder, head, linears } = buildModel(config, precision, { device, trained }, { dense, linear });
     if (precision.frozen === "float16" && !trained) await checkRange(folder, [...parameters.values()]);
     if (quantization) await quantizationDone(folder);
-    return new CausalLM(decoder.decoder, parameters, decoder.linears);
+    return new CausalLM(decoder, head, parameters, linears);
   } catch (error) {
     for (const { tensor } of parameters.values()) tensor.dispose();
     for (const weight of quantized) weight.dispose();
@@ -146,12 +147,12 @@ async function checkRange(folder: string, parameters: readonly Parameter[]): Pro
   );
 }
 
-function buildDecoder(
+function buildModel(
   config: ModelConfig,
   precision: Precision,
   { device, trained }: { device: Device; trained: boolean },
   weights: WeightSource,
-): { decoder: Decoder; linears: Map<string, Linear> } {
+): { decoder: Decoder; head: Head; linears: Map<string, Linear> } {
   const { hiddenSize: hidden, intermediateSize: inner, vocabSize, headDim } = config;
   const linears = new Map<string, Linear>();
   const linear = (path: string, out: number, input: number, hasBias: boolean): Linear => {
@@ -181,7 +182,8 @@ function buildDecoder(
   }
   const finalNorm = weights.dense("model.norm.weight", [hidden]);
   const headWeight = config.tied ? embedding : weights.dense("lm_head.weight", [vocabSize, hidden]);
-  const head = new Linear("lm_head", [vocabSize, hidden], headWeight, undefined, precision);
-  linears.set("lm_head", head);
-  return { decoder: new Decoder(config, precision, device, { embedding, layers, finalNorm, head, trained }), linears };
+  const lmHead = new Linear("lm_head", [vocabSize, hidden], headWeight, undefined, precision);
+  linears.set("lm_head", lmHead);
+  const decoder = new Decoder(config, precision, device, { embedding, layers, trained });
+  return { decoder, head: new Head(lmHead, finalNorm, config.rmsNormEps, device), linears };
 }

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { release } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { tryAddon } from "./build.js";
 import { cacheDir } from "./cache.js";
 import { cudaLibraries } from "./cuda.js";

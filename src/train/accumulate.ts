@@ -1,10 +1,16 @@
 /** The gradients of one update: a window of micro-batches, forward and backward. */
 import { collate, type Layout, paddedShape, type Sequence } from "../models/batch.js";
-import type { CausalLM, Objective } from "../models/causalLM.js";
+import type { CausalLM } from "../models/causalLM.js";
 import type { TrainedParameter } from "../optim/optimizer.js";
 import { span } from "../support/spans.js";
 import { type Device, gradOf, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import { passesOf } from "./passes.js";
+
+/** A run's settings for each of its losses: the `labelSmoothing` of LossOptions, the `neftuneAlpha` of TrainingNoise. */
+export interface Objective {
+  labelSmoothing: number;
+  neftuneAlpha: number | null;
+}
 
 export interface Trainable {
   model: CausalLM;
@@ -41,15 +47,22 @@ export async function accumulate(
   window: readonly Sequence[][],
   lossScale: number,
 ): Promise<StepResult> {
-  const batches = span("data", () => passesOf(window, passTokens).map((rows) => collate(rows.flat(), layout)));
-  const items = batches.reduce((sum, batch) => sum + batch.targets.length, 0);
+  const passes = span("data", () =>
+    passesOf(window, passTokens).map((parts) => ({
+      batch: collate(parts.flat()),
+      padded: parts.map((rows) => paddedShape(rows, layout)), // of each micro-batch
+    })),
+  );
+  const items = passes.reduce((sum, { batch }) => sum + batch.targets.length, 0);
   const losses: Tensor[] = [];
   try {
-    for (const batch of batches) {
+    for (const { batch, padded } of passes) {
       if (batch.targets.length > 0) {
-        losses.push(
-          span("JavaScript", () => model.lossAndGradients(batch, items, { objective, lossScale, recomputeEvery })),
-        );
+        const { labelSmoothing, neftuneAlpha } = objective;
+        // Micro-batches are computed together only where nothing is drawn at random.
+        const noise = padded.length === 1 ? { padded: padded[0]!, neftuneAlpha } : undefined;
+        const options = { labelSmoothing, noise, lossScale, recomputeEvery };
+        losses.push(span("JavaScript", () => model.lossAndGradients(batch, items, options)));
       }
       await turn();
     }
@@ -64,11 +77,10 @@ export async function accumulate(
     return {
       loss: Number(loss),
       gradNorm: Number(gradNorm) / lossScale,
-      tokens: batches.reduce((sum, batch) => sum + batch.inputIds.length, 0),
-      paddedTokens: window.reduce((sum, rows) => {
-        const padded = paddedShape(rows, layout);
-        return sum + padded.rows.length * padded.width;
-      }, 0),
+      tokens: passes.reduce((sum, { batch }) => sum + batch.inputIds.length, 0),
+      paddedTokens: passes
+        .flatMap(({ padded }) => padded)
+        .reduce((sum, { rows, width }) => sum + rows.length * width, 0),
     };
   } finally {
     for (const loss of losses) loss.dispose();
