@@ -117,18 +117,24 @@ export class ControlReader {
   #take(chunk: Buffer, lines: (ControlLine | BadLine)[]): void {
     let start = 0;
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
-      const text = Buffer.concat([this.#rest, chunk.subarray(start, end)]).toString("utf8");
-      if (!this.#skipping && text.trim() !== "") lines.push(parseLine(text));
+      this.#keep(chunk.subarray(start, end), lines);
+      const text = this.#rest.toString("utf8").trim();
+      if (text !== "") lines.push(parseLine(text));
       this.#rest = Buffer.alloc(0);
       this.#skipping = false;
       start = end + 1;
     }
+    this.#keep(chunk.subarray(start), lines);
+  }
+
+  /** Adds to the line at hand. One that is too long is told once, and the rest of it passed over. */
+  #keep(part: Buffer, lines: (ControlLine | BadLine)[]): void {
     if (this.#skipping) return;
-    this.#rest = Buffer.concat([this.#rest, chunk.subarray(start)]);
+    this.#rest = Buffer.concat([this.#rest, part]);
     if (this.#rest.length <= LONGEST_LINE) return;
+    lines.push({ id: null, do: null, problem: `a line is longer than ${LONGEST_LINE} bytes` });
     this.#rest = Buffer.alloc(0);
     this.#skipping = true;
-    lines.push({ id: null, do: null, problem: `a line is longer than ${LONGEST_LINE} bytes` });
   }
 }
 
@@ -142,12 +148,12 @@ function parseLine(text: string): ControlLine | BadLine {
   const parsed = controlLineSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   const given = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
-  const text_ = (field: unknown) => (typeof field === "string" ? field.slice(0, 200) : null);
+  const named = (field: unknown) => (typeof field === "string" ? field.slice(0, 200) : null);
   const actions = controlLineSchema.options.map((option) => [...option.shape.do.values].join()).join(", ");
   const issue = parsed.error.issues[0]!;
   const problem =
-    issue.code === "invalid_union"
+    issue.code === "invalid_union" || typeof given.do !== "string"
       ? `do must be one of ${actions}`
       : `${issue.path.length > 0 ? `${issue.path.join(".")}: ` : ""}${issue.message}`;
-  return { id: text_(given.id), do: text_(given.do), problem };
+  return { id: named(given.id), do: named(given.do), problem };
 }

@@ -12,6 +12,7 @@ import type { StatusWriter } from "../runFolder/status.js";
 import { UserError } from "../support/errors.js";
 import { peakDeviceMemory } from "../torch/index.js";
 import type { StepResult } from "./accumulate.js";
+import type { ControlFile } from "./controlFile.js";
 import { AdapterCheck } from "./health/adapterGradients.js";
 import type { HealthWatch } from "./health/watch.js";
 import { Ledger } from "./ledger.js";
@@ -28,6 +29,8 @@ export interface LoopOptions {
   callbacks: CallbackHandler;
   /** What is asked of the run from outside. */
   requests: Requests;
+  /** More of it, by lines in a file. */
+  control: ControlFile;
   /** Settings that were changed in an earlier start, each to be changed again at its update. */
   changes: readonly Change[];
   health: HealthWatch;
@@ -287,6 +290,7 @@ export class Loop {
   async #attend(): Promise<void> {
     const ledger = this.#ledger;
     this.#repeatChanges(ledger.step);
+    await this.#options.control.poll();
     const paused = await this.#options.requests.between(ledger.step, {
       save: () => this.#save(true),
       evaluate: async () => {
@@ -301,6 +305,7 @@ export class Loop {
         this.#repeated = this.#repeated.filter(({ name }) => !Object.hasOwn(values, name));
         return changes;
       },
+      paused: (work) => this.#options.status.during("paused", work),
     });
     ledger.addPause(paused);
   }

@@ -11,6 +11,8 @@ export interface Actions {
   evaluate(): Promise<Record<string, number> | undefined>;
   /** @throws UserError for values that cannot be; nothing has changed then */
   set(values: SettableValues): SettingChange[];
+  /** Lets everyone know that the run is paused while `work` goes on. */
+  paused<T>(work: () => Promise<T>): Promise<T>;
 }
 
 export interface SettingChange {
@@ -109,19 +111,23 @@ export class Requests {
     this.#events.push({ type: "pause", step });
     const alive = setInterval(() => {}, 2 ** 30); // a paused run keeps its process
     try {
-      while (this.#paused && !this.stopRequested) {
-        await this.#meet(actions);
-        if (!this.#paused || this.stopRequested || this.#waiting.length > 0) continue;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      }
+      await actions.paused(() => this.#waitOut(actions));
     } finally {
       clearInterval(alive);
       this.#wake = () => {};
     }
     this.#events.push({ type: "resume", step });
     return performance.now() - begun;
+  }
+
+  async #waitOut(actions: Actions): Promise<void> {
+    while (this.#paused && !this.stopRequested) {
+      await this.#meet(actions);
+      if (!this.#paused || this.stopRequested || this.#waiting.length > 0) continue;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
   }
 
   /** The run is over: whoever still waits hears why nothing came of it. */

@@ -1,5 +1,5 @@
 /** What steers a run at the moment: its arguments, and the plan and the schedule that follow from them. */
-import { TrainingArguments } from "../arguments/index.js";
+import type { TrainingArguments } from "../arguments/index.js";
 import { createScheduler, type Scheduler } from "../optim/schedulers.js";
 import type { Settable, SettableValues } from "../runFolder/control.js";
 import { newTrainerState, type TrainerState } from "../runFolder/state.js";
@@ -55,7 +55,7 @@ export class Settings {
    * @throws UserError for a value that the argument does not take, or an end that lies behind
    */
   change(values: SettableValues, step: number): { name: Settable; from: number | null; to: number }[] {
-    const args = new TrainingArguments({ ...this.#args, ...values });
+    const args = this.#args.with(values);
     const plan = planRun(this.#examples, args);
     if (plan.maxSteps <= step) {
       throw new UserError(

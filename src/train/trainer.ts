@@ -49,6 +49,7 @@ export interface TrainerConfig extends RunSpec {
 interface Folder {
   record: RecordWriter;
   status: StatusWriter;
+  control: ControlFile;
   /** Checkpoints that were found damaged. */
   damaged: Set<string>;
 }
@@ -188,7 +189,7 @@ export class Trainer {
       this.#record = record;
       status = await StatusWriter.open(folder, record.record.id, this.#log);
       control = await this.#openControl(folder, status);
-      const output = await this.#prepareAndRun({ record, status, damaged: new Set() }, () => {
+      const output = await this.#prepareAndRun({ record, status, control, damaged: new Set() }, () => {
         begun = true;
       });
       await end(output.interrupted ? "interrupted" : "finished");
@@ -243,7 +244,7 @@ export class Trainer {
   async #runPrepared(
     run: PreparedRun,
     checkpoint: CheckpointFolder | undefined,
-    { record, status, damaged }: Folder,
+    { record, status, control, damaged }: Folder,
     onBegin: () => void,
   ): Promise<TrainOutput> {
     const { args } = this;
@@ -264,6 +265,7 @@ export class Trainer {
         evaluator: run.evaluation && new Evaluator({ ...run, ...run.evaluation, args, computeMetrics }),
         log: this.#log,
         requests: this.#requests,
+        control,
         changes: record.record.changes,
         status,
         damaged,
