@@ -244,6 +244,24 @@ describe("dataset", () => {
     expect(await errorOf({ dataset: path }, { max_length: 8 })).toMatch(/max_length|label|learn/);
   });
 
+  it("with rows that have no token to predict: left out, in training and evaluation, and said with a count", async () => {
+    const path = dataset({ text: "" }, { text: "Ada lives in Lagos." }, { text: "" }, { text: "" }, { text: "Bruno." });
+    const lines: string[] = [];
+    const { training_loss } = await tinyTrainer(
+      output,
+      { per_device_train_batch_size: 1, num_train_epochs: 1, eval_strategy: "epoch", per_device_eval_batch_size: 1 },
+      { dataset: path, eval_dataset: path, log: (line) => lines.push(line) },
+    ).train();
+    expect(training_loss).toBeGreaterThan(0);
+    const said = "3 of 5 rows have no token to predict and were left out";
+    expect(lines).toEqual(expect.arrayContaining([said, `eval_dataset: ${said}`]));
+  });
+
+  it("to measure on that has no token to predict", async () => {
+    const text = await errorOf({ eval_dataset: dataset({ text: "" }) }, { eval_strategy: "epoch" });
+    expect(text).toMatch(/^eval_dataset: none of the 1 rows of the dataset has a token/);
+  });
+
   it("of chats, for a model without a chat template", async () => {
     const folder = model();
     rmSync(join(folder, "chat_template.jinja"));

@@ -125,7 +125,7 @@ export function describeReport(report: ExampleReport): string[] {
   };
   say(report.truncated, "are longer than max_length and were cut");
   say(report.cutToPositions, "are longer than the model's positions and were cut");
-  say(report.droppedFullyMasked, "have no token to learn from and were left out");
+  say(report.droppedFullyMasked, "have no token to predict and were left out");
   say(
     report.promptNotPrefix,
     "have a prompt whose tokens are not the first tokens of the whole: the border is approximate",
