@@ -1,4 +1,6 @@
 /** Each bad input is one clear error that names the file or the option, before anything is written. */
+
+import { execFileSync } from "node:child_process";
 import {
   cpSync,
   existsSync,
@@ -161,6 +163,81 @@ describe("model folder", () => {
     expect(await errorOf({ model: folder })).toContain(
       "weight 'model.embed_tokens.weight' is I8; F32, F16 and BF16 weights are supported",
     );
+  });
+});
+
+describe.skipIf(process.platform === "win32")("a pipe, an endless device or a folder", () => {
+  const kinds: [string, (path: string) => void][] = [
+    ["a pipe", (path) => execFileSync("mkfifo", [path])],
+    ["a device", (path) => symlinkSync("/dev/zero", path)],
+    ["a folder", (path) => mkdirSync(path)],
+  ];
+  const each = (names: string[]) => names.flatMap((name) => kinds.map(([kind, make]) => [kind, name, make] as const));
+
+  it.each(
+    each([
+      "config.json",
+      "generation_config.json",
+      "tokenizer.json",
+      "tokenizer_config.json",
+      "special_tokens_map.json",
+      "chat_template.jinja",
+      "additional_chat_templates/tool_use.jinja",
+    ]),
+  )("%s in the place of %s", async (kind, name, make) => {
+    const folder = model();
+    const { added_tokens_decoder: _, ...config } = JSON.parse(
+      readFileSync(join(folder, "tokenizer_config.json"), "utf8"),
+    );
+    writeFileSync(join(folder, "tokenizer_config.json"), JSON.stringify(config)); // or the map is not read
+    mkdirSync(join(folder, "additional_chat_templates"));
+    const path = join(folder, name);
+    rmSync(path, { force: true });
+    make(path);
+    expect(await errorOf({ model: folder })).toContain(`${path} is ${kind}, not a file`);
+  });
+
+  it.each(each(["adapter_config.json", "adapter_model.safetensors"]))(
+    "%s in the place of %s",
+    async (kind, name, make) => {
+      const adapter = join(work, "adapter");
+      cpSync(fixturePath("tiny-llama-adapter"), adapter, { recursive: true });
+      rmSync(join(adapter, name));
+      make(join(adapter, name));
+      const text = await errorOf({ lora: undefined, adapter });
+      expect(text).toContain(join(adapter, name));
+      if (name.endsWith(".json")) expect(text).toContain(`is ${kind}, not a file`);
+    },
+  );
+
+  it.each(each(["model-00002-of-00004.safetensors", "model.safetensors.index.json"]))(
+    "%s in the place of %s",
+    async (_, name, make) => {
+      const folder = model("tiny-llama-sharded");
+      rmSync(join(folder, name));
+      make(join(folder, name));
+      expect(await errorOf({ model: folder })).toContain(join(folder, name)); // a device: a link out of the folder
+    },
+  );
+
+  it.each(each(["rows.jsonl", "rows.json"]))("%s as dataset %s", async (kind, name, make) => {
+    mkdirSync(join(work, "data"));
+    const path = join(work, "data", name);
+    make(path);
+    expect(await errorOf({ dataset: join(work, "data") })).toContain(`${path} is ${kind}, not a file`);
+  });
+
+  it.each(kinds)("%s as config file", async (kind, make) => {
+    const path = join(work, "config.yaml");
+    make(path);
+    await expect(loadConfig(path)).rejects.toThrow(`${path} is ${kind}, not a file`);
+  });
+
+  it("and a file far too large are refused", async () => {
+    const folder = model();
+    const path = join(folder, "config.json");
+    truncateSync(path, 1e12); // nothing of it is on the disk
+    expect(await errorOf({ model: folder })).toContain(`${path} has 1000.00 GB; such a file may have`);
   });
 });
 

@@ -1,6 +1,7 @@
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { UserError } from "../support/errors.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 
 /** What the files of a model folder say about its tokenizer. */
 export interface TokenizerFiles {
@@ -150,10 +151,11 @@ async function missingTokenizer(folder: string): Promise<UserError> {
 
 async function readText(folder: string, name: string): Promise<string | undefined> {
   const file = path.join(folder, name);
-  if ((await stat(file).catch(() => undefined)) === undefined) return undefined;
   try {
-    return await readFile(file, "utf8");
+    return (await readRegularFile(file, FILE_LIMITS.tokenizer)).toString();
   } catch (error) {
+    if (error instanceof UserError) throw error;
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw new UserError(`${file}: cannot be read: ${(error as Error).message}`, { cause: error });
   }
 }

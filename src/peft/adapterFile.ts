@@ -1,11 +1,11 @@
 /** PEFT's adapter folder: adapter_config.json and adapter_model.safetensors. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TensorEntry } from "../files/safetensorsWriter.js";
 import { resolveWeights, type TensorLocation } from "../files/weights.js";
 import type { CausalLM } from "../models/causalLM.js";
 import { torchDtype } from "../models/load.js";
 import { UserError } from "../support/errors.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
 import { type LoraConfig, loraSchema } from "./config.js";
 import { loraShape } from "./lora.js";
@@ -123,8 +123,9 @@ export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
   const path = join(folder, "adapter_config.json");
   let raw: Record<string, unknown>;
   try {
-    raw = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
+    raw = JSON.parse((await readRegularFile(path, FILE_LIMITS.config)).toString()) as Record<string, unknown>;
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw new UserError(
       `adapter: cannot read ${path} (${(error as Error).message}). An adapter folder holds adapter_config.json and adapter_model.safetensors.`,
     );
