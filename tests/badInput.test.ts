@@ -166,6 +166,31 @@ describe("model folder", () => {
   });
 });
 
+describe("a vocabulary that is none", () => {
+  const spoil = (change: (vocab: Record<string, unknown>, token: string, index: number) => void) => {
+    const folder = model();
+    const path = join(folder, "tokenizer.json");
+    const json = JSON.parse(readFileSync(path, "utf8"));
+    for (const [index, token] of Object.keys(json.model.vocab).entries()) change(json.model.vocab, token, index);
+    writeFileSync(path, JSON.stringify(json));
+    return folder;
+  };
+
+  it.each<[string, (id: number) => unknown]>([
+    ["broken numbers", (id) => id + 0.5],
+    ["texts", (id) => `${id}`],
+    ["all 0", () => 0],
+    ["negative", (id) => -1 - id],
+  ])("whose ids are %s", async (_, change) => {
+    const folder = spoil((vocab, token, index) => {
+      vocab[token] = change(index);
+    });
+    expect(await errorOf({ model: folder })).toMatch(
+      /model\/tokenizer\.json: model\.vocab gives ".*" the id .*Copy the file/,
+    );
+  });
+});
+
 describe.skipIf(process.platform === "win32")("a pipe, an endless device or a folder", () => {
   const kinds: [string, (path: string) => void][] = [
     ["a pipe", (path) => execFileSync("mkfifo", [path])],
