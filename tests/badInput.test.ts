@@ -166,6 +166,15 @@ describe("model folder", () => {
   });
 });
 
+it("a pattern in an adapter that cannot be matched", async () => {
+  const adapter = join(work, "adapter");
+  cpSync(fixturePath("tiny-llama-adapter"), adapter, { recursive: true });
+  changeJson(join(adapter, "adapter_config.json"), { rank_pattern: { "(?=q)q_proj": 4 } });
+  expect(await errorOf({ lora: undefined, adapter })).toBe(
+    `adapter: ${join(adapter, "adapter_config.json")}: rank_pattern: '(?=q)q_proj' has a look-ahead, which patterns here cannot have: they are RE2's, so that none takes for ever. Write it without.`,
+  );
+});
+
 describe("a vocabulary that is none", () => {
   const spoil = (change: (vocab: Record<string, unknown>, token: string, index: number) => void) => {
     const folder = model();

@@ -8,9 +8,10 @@ import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
 import { type LoraConfig, loraSchema } from "./config.js";
-import { loraShape } from "./lora.js";
+import { loraShapes } from "./lora.js";
 import { targetPaths } from "./targets.js";
 
+const CONFIG = "adapter_config.json";
 const PREFIX = "base_model.model.";
 const PEFT_VERSION = "0.21.0"; // the release whose file format this is
 
@@ -120,7 +121,7 @@ export function adapterEntries(model: CausalLM): TensorEntry[] {
  * @throws UserError for another kind of adapter, or an option that would change its result here
  */
 export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
-  const path = join(folder, "adapter_config.json");
+  const path = join(folder, CONFIG);
   let raw: Record<string, unknown>;
   try {
     raw = JSON.parse((await readRegularFile(path, FILE_LIMITS.config)).toString()) as Record<string, unknown>;
@@ -184,9 +185,11 @@ export async function loadAdapter(model: CausalLM, folder: string, dtype: DType 
     );
   };
   try {
-    for (const path of targetPaths(config, [...model.linears.keys()])) {
+    const where = `adapter: ${join(folder, CONFIG)}: `;
+    const shapeOf = loraShapes(config, where);
+    for (const path of targetPaths(config, [...model.linears.keys()], where)) {
       const layer = model.linears.get(path)!;
-      const { r, scaling } = loraShape(config, path);
+      const { r, scaling } = shapeOf(path);
       const a = read(`${PREFIX}${path}.lora_A.weight`, [r, layer.inFeatures]);
       layer.lora = { a, b: a, rank: r, scaling, dropout: config.lora_dropout };
       layer.lora.b = read(`${PREFIX}${path}.lora_B.weight`, [layer.outFeatures, r]);
