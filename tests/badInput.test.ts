@@ -1,4 +1,6 @@
 /** Each bad input is one clear error that names the file or the option, before anything is written. */
+
+import { execFileSync } from "node:child_process";
 import {
   cpSync,
   existsSync,
@@ -164,6 +166,115 @@ describe("model folder", () => {
   });
 });
 
+it("a pattern in an adapter that cannot be matched", async () => {
+  const adapter = join(work, "adapter");
+  cpSync(fixturePath("tiny-llama-adapter"), adapter, { recursive: true });
+  changeJson(join(adapter, "adapter_config.json"), { rank_pattern: { "(?=q)q_proj": 4 } });
+  expect(await errorOf({ lora: undefined, adapter })).toBe(
+    `adapter: ${join(adapter, "adapter_config.json")}: rank_pattern: '(?=q)q_proj' has a look-ahead, which patterns here cannot have: they are RE2's, so that none takes for ever. Write it without.`,
+  );
+});
+
+describe("a vocabulary that is none", () => {
+  const spoil = (change: (vocab: Record<string, unknown>, token: string, index: number) => void) => {
+    const folder = model();
+    const path = join(folder, "tokenizer.json");
+    const json = JSON.parse(readFileSync(path, "utf8"));
+    for (const [index, token] of Object.keys(json.model.vocab).entries()) change(json.model.vocab, token, index);
+    writeFileSync(path, JSON.stringify(json));
+    return folder;
+  };
+
+  it.each<[string, (id: number) => unknown]>([
+    ["broken numbers", (id) => id + 0.5],
+    ["texts", (id) => `${id}`],
+    ["all 0", () => 0],
+    ["negative", (id) => -1 - id],
+  ])("whose ids are %s", async (_, change) => {
+    const folder = spoil((vocab, token, index) => {
+      vocab[token] = change(index);
+    });
+    expect(await errorOf({ model: folder })).toMatch(
+      /model\/tokenizer\.json: model\.vocab gives ".*" the id .*Copy the file/,
+    );
+  });
+});
+
+describe.skipIf(process.platform === "win32")("a pipe, an endless device or a folder", () => {
+  const kinds: [string, (path: string) => void][] = [
+    ["a pipe", (path) => execFileSync("mkfifo", [path])],
+    ["a device", (path) => symlinkSync("/dev/zero", path)],
+    ["a folder", (path) => mkdirSync(path)],
+  ];
+  const each = (names: string[]) => names.flatMap((name) => kinds.map(([kind, make]) => [kind, name, make] as const));
+
+  it.each(
+    each([
+      "config.json",
+      "generation_config.json",
+      "tokenizer.json",
+      "tokenizer_config.json",
+      "special_tokens_map.json",
+      "chat_template.jinja",
+      "additional_chat_templates/tool_use.jinja",
+    ]),
+  )("%s in the place of %s", async (kind, name, make) => {
+    const folder = model();
+    const { added_tokens_decoder: _, ...config } = JSON.parse(
+      readFileSync(join(folder, "tokenizer_config.json"), "utf8"),
+    );
+    writeFileSync(join(folder, "tokenizer_config.json"), JSON.stringify(config)); // or the map is not read
+    mkdirSync(join(folder, "additional_chat_templates"));
+    const path = join(folder, name);
+    rmSync(path, { force: true });
+    make(path);
+    expect(await errorOf({ model: folder })).toContain(`${path} is ${kind}, not a file`);
+  });
+
+  it.each(each(["adapter_config.json", "adapter_model.safetensors"]))(
+    "%s in the place of %s",
+    async (kind, name, make) => {
+      const adapter = join(work, "adapter");
+      cpSync(fixturePath("tiny-llama-adapter"), adapter, { recursive: true });
+      rmSync(join(adapter, name));
+      make(join(adapter, name));
+      const text = await errorOf({ lora: undefined, adapter });
+      expect(text).toContain(join(adapter, name));
+      if (name.endsWith(".json")) expect(text).toContain(`is ${kind}, not a file`);
+    },
+  );
+
+  it.each(each(["model-00002-of-00004.safetensors", "model.safetensors.index.json"]))(
+    "%s in the place of %s",
+    async (_, name, make) => {
+      const folder = model("tiny-llama-sharded");
+      rmSync(join(folder, name));
+      make(join(folder, name));
+      expect(await errorOf({ model: folder })).toContain(join(folder, name)); // a device: a link out of the folder
+    },
+  );
+
+  it.each(each(["rows.jsonl", "rows.json"]))("%s as dataset %s", async (kind, name, make) => {
+    mkdirSync(join(work, "data"));
+    const path = join(work, "data", name);
+    make(path);
+    expect(await errorOf({ dataset: join(work, "data") })).toContain(`${path} is ${kind}, not a file`);
+  });
+
+  it.each(kinds)("%s as config file", async (kind, make) => {
+    const path = join(work, "config.yaml");
+    make(path);
+    await expect(loadConfig(path)).rejects.toThrow(`${path} is ${kind}, not a file`);
+  });
+
+  it("and a file far too large are refused", async () => {
+    const folder = model();
+    const path = join(folder, "config.json");
+    truncateSync(path, 1e12); // nothing of it is on the disk
+    expect(await errorOf({ model: folder })).toContain(`${path} has 1000.00 GB; such a file may have`);
+  });
+});
+
 describe("hostile safetensors header", () => {
   function header(length: bigint, text: string, data = 8): Buffer {
     const start = Buffer.alloc(8);
@@ -242,6 +353,24 @@ describe("dataset", () => {
   it("whose every label is masked", async () => {
     const path = dataset({ prompt: `${"word ".repeat(100)}:`, completion: " A" });
     expect(await errorOf({ dataset: path }, { max_length: 8 })).toMatch(/max_length|label|learn/);
+  });
+
+  it("with rows that have no token to predict: left out, in training and evaluation, and said with a count", async () => {
+    const path = dataset({ text: "" }, { text: "Ada lives in Lagos." }, { text: "" }, { text: "" }, { text: "Bruno." });
+    const lines: string[] = [];
+    const { training_loss } = await tinyTrainer(
+      output,
+      { per_device_train_batch_size: 1, num_train_epochs: 1, eval_strategy: "epoch", per_device_eval_batch_size: 1 },
+      { dataset: path, eval_dataset: path, log: (line) => lines.push(line) },
+    ).train();
+    expect(training_loss).toBeGreaterThan(0);
+    const said = "3 of 5 rows have no token to predict and were left out";
+    expect(lines).toEqual(expect.arrayContaining([said, `eval_dataset: ${said}`]));
+  });
+
+  it("to measure on that has no token to predict", async () => {
+    const text = await errorOf({ eval_dataset: dataset({ text: "" }) }, { eval_strategy: "epoch" });
+    expect(text).toMatch(/^eval_dataset: none of the 1 rows of the dataset has a token/);
   });
 
   it("of chats, for a model without a chat template", async () => {

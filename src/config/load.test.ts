@@ -177,6 +177,6 @@ describe("a bad config", () => {
 
   it("names a file that is not there", async () => {
     await expect(loadConfig(join(folder, "none.yaml"))).rejects.toThrow(/none.yaml: there is no such config file/);
-    await expect(loadConfig(folder)).rejects.toThrow(/is a folder; name the config file/);
+    await expect(loadConfig(folder)).rejects.toThrow(/is a folder, not a file that can be read/);
   });
 });

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { z } from "zod";
 import { checkArguments, fieldOf, OLD_NAMES, TrainingArguments } from "../arguments/index.js";
@@ -6,6 +5,7 @@ import { quantizationSchema } from "../models/quantization.js";
 import { loraSchema } from "../peft/config.js";
 import { UserError } from "../support/errors.js";
 import { didYouMean } from "../support/nearest.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { healthSchema } from "../train/health/config.js";
 import type { Override } from "./overrides.js";
 import { type Resolved, resolveDataset, resolveModel } from "./paths.js";
@@ -60,11 +60,11 @@ export async function loadConfig(file: string, overrides: readonly Override[] = 
 
 async function read(file: string): Promise<string> {
   try {
-    return await readFile(file, "utf8");
+    return (await readRegularFile(file, FILE_LIMITS.config)).toString();
   } catch (error) {
+    if (error instanceof UserError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") throw new UserError(`${file}: there is no such config file`);
-    if (code === "EISDIR") throw new UserError(`${file} is a folder; name the config file in it`);
     throw new UserError(`${file}: cannot be read: ${message}`);
   }
 }

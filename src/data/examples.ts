@@ -27,7 +27,7 @@ export interface LoadedExamples {
 /** What became of the rows of a dataset; with packing, tokens and labels are those of the packed rows. */
 export interface ExampleReport extends TokenizeReport {
   /** Examples that were packed into fewer rows, and what that did; undefined without packing. */
-  packing?: { examples: number } & Pick<PackingReport, "overlong" | "droppedFullyMasked">;
+  packing?: { examples: number } & Pick<PackingReport, "overlong" | "withoutLabel">;
   /** The longest row, in tokens. */
   longest: number;
 }
@@ -81,17 +81,17 @@ export async function loadExamples(
     packing_strategy: args.packing_strategy,
     max_positions: maxPositions,
   });
-  if (packed.rows.length === 0) {
+  if (packed.report.labels === 0) {
     throw new UserError(
       `packing: cut to max_length ${args.max_length}, no example has a token that gives a loss. Raise max_length, or use packing_strategy: bfd_split.`,
     );
   }
-  const { tokens, labels, overlong, droppedFullyMasked } = packed.report;
+  const { tokens, labels, overlong, withoutLabel } = packed.report;
   const report: ExampleReport = {
     ...tokenized.report,
     tokens,
     labels,
-    packing: { examples: tokenized.examples.length, overlong, droppedFullyMasked },
+    packing: { examples: tokenized.examples.length, overlong, withoutLabel },
     longest: longestOf(packed.rows),
   };
   return { examples: shuffle(packed.rows), report };
@@ -125,17 +125,19 @@ export function describeReport(report: ExampleReport): string[] {
   };
   say(report.truncated, "are longer than max_length and were cut");
   say(report.cutToPositions, "are longer than the model's positions and were cut");
-  say(report.droppedFullyMasked, "have no token to learn from and were left out");
+  say(report.droppedFullyMasked, "have no token to predict and were left out");
   say(
     report.promptNotPrefix,
     "have a prompt whose tokens are not the first tokens of the whole: the border is approximate",
   );
   say(report.specialTokensInText, "hold the text of a special token, which became that token");
   if (report.packing) {
-    const { overlong, droppedFullyMasked } = report.packing;
+    const { overlong, withoutLabel } = report.packing;
     say(overlong, "are longer than max_length: cut off there (bfd), or cut into pieces (bfd_split, wrapped)");
-    if (droppedFullyMasked > 0)
-      lines.push(`${droppedFullyMasked} packed rows have no token to learn from and were left out`);
+    if (withoutLabel > 0)
+      lines.push(
+        `${withoutLabel} packed rows have no token to predict; as in TRL they are kept, and an update of them alone learns nothing`,
+      );
   }
   return lines;
 }

@@ -1,7 +1,7 @@
-import { createReadStream } from "node:fs";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { UserError } from "../support/errors.js";
+import { openRegularFile, readRegularFile } from "../support/regularFile.js";
 import { type DatasetEntry, type DatasetSpec, datasetEntries } from "./config.js";
 import { detectFormat, listKeys } from "./format.js";
 import { globFiles, isGlob } from "./glob.js";
@@ -152,7 +152,8 @@ async function readJsonLines(file: string, signal?: AbortSignal): Promise<RawRow
     const row = parseLine(bytes, `${file}:${number}`);
     if (row !== undefined) rows.push(row);
   };
-  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 19, signal }) as AsyncIterable<Buffer>) {
+  const opened = await openRegularFile(file);
+  for await (const chunk of opened.createReadStream({ highWaterMark: 1 << 19, signal }) as AsyncIterable<Buffer>) {
     let start = 0;
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
       endLine(chunk.subarray(start, end));
@@ -188,11 +189,10 @@ function parseLine(bytes: Buffer, source: string): RawRow | undefined {
 
 /** An array of objects, an object that holds one such array, or JSON lines under the name .json. */
 async function readJson(file: string, signal?: AbortSignal): Promise<RawRow[]> {
-  const { size } = await stat(file);
-  if (size > MAX_JSON_BYTES) {
-    throw new UserError(`dataset ${file}: a .json file of ${size} bytes is too big to parse at once; use .jsonl`);
-  }
-  const text = decode(await readFile(file, { signal }), file);
+  const text = decode(
+    await readRegularFile(file, MAX_JSON_BYTES, { signal, advice: "Save it as .jsonl, one object per line." }),
+    file,
+  );
   let value: unknown;
   try {
     value = JSON.parse(text);

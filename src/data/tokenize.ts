@@ -38,7 +38,10 @@ export interface TokenizeReport {
   truncated: number;
   /** Cut to the model's positions, because max_length is longer (or null). */
   cutToPositions: number;
-  /** Left out, because no token of them gives a loss (after cutting). */
+  /**
+   * Left out, because no token of them is predicted (after cutting): all are masked, or all but the first, which no token
+   * stands before.
+   */
   droppedFullyMasked: number;
   /** Whose prompt's tokens are not the first tokens of prompt + completion: as in TRL, as many are masked. */
   promptNotPrefix: number;
@@ -50,7 +53,7 @@ export interface TokenizeReport {
   withoutEos: number;
   /** Roles other than system, user, assistant, tool and developer: the chat template may not know them. */
   unusualRoles: string[];
-  /** Tokens of all examples, and how many of them give a loss. */
+  /** Tokens of all examples, and how many of them give a loss: the first of an example never does. */
   tokens: number;
   labels: number;
 }
@@ -287,16 +290,16 @@ class DatasetTokenizer {
     const start = truncation_mode === "keep_start" ? 0 : ids.length - length;
     const inputIds = new Int32Array(length);
     const labels = new Int32Array(length).fill(IGNORE);
-    let learned = 0;
+    let predicted = 0;
     for (let i = 0; i < length; i++) {
       inputIds[i] = ids[start + i]!;
       if (learn[start + i] === 0) continue;
       labels[i] = ids[start + i]!;
-      learned++;
+      if (i > 0) predicted++;
     }
-    if (learned === 0 && !packing) return undefined;
+    if (predicted === 0 && !packing) return undefined;
     this.#report.tokens += length;
-    this.#report.labels += learned;
+    this.#report.labels += predicted;
     return { inputIds, labels };
   }
 }

@@ -1,6 +1,8 @@
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { UserError } from "../support/errors.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import { checkVocabulary } from "./vocabulary.js";
 
 /** What the files of a model folder say about its tokenizer. */
 export interface TokenizerFiles {
@@ -23,7 +25,7 @@ export interface AddedTokenJson {
 
 export interface TokenizerJson {
   added_tokens: AddedTokenJson[];
-  model: { type?: string; vocab: Record<string, number> | [string, number][] };
+  model: { type?: string; vocab: Record<string, number> | [string, number][]; [part: string]: unknown };
   [part: string]: unknown;
 }
 
@@ -38,8 +40,11 @@ const NAMED = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", 
  * @throws UserError for a missing folder or tokenizer.json, and for a file that is not what its name says.
  */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
-  const tokenizer = checkTokenizer(await readJson(folder, "tokenizer.json"), path.join(folder, "tokenizer.json"));
-  if (tokenizer === undefined) throw await missingTokenizer(folder);
+  const json = await readJson(folder, "tokenizer.json");
+  if (json === undefined) throw await missingTokenizer(folder);
+  const file = path.join(folder, "tokenizer.json");
+  const tokenizer = checkTokenizer(json, file);
+  const ids = checkVocabulary(tokenizer, file);
   const config = (await readJson(folder, "tokenizer_config.json")) ?? {};
   // An older file with the same names, which counts only when the config does not list the added tokens.
   const older =
@@ -54,7 +59,7 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
     if (NAMED.includes(name)) wanted.push(value);
   }
   wanted.push(...listedTokens(settings.extra_special_tokens ?? settings.additional_special_tokens));
-  addTokens(tokenizer, config.added_tokens_decoder, wanted);
+  addTokens(tokenizer, ids, config.added_tokens_decoder, wanted);
   return {
     tokenizer,
     special,
@@ -64,14 +69,13 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
   };
 }
 
-function addTokens(tokenizer: TokenizerJson, decoder: unknown, wanted: TokenValue[]): void {
+function addTokens(
+  tokenizer: TokenizerJson,
+  ids: ReadonlyMap<string, number>,
+  decoder: unknown,
+  wanted: TokenValue[],
+): void {
   const known = new Map(tokenizer.added_tokens.map((token) => [token.content, token]));
-  const { vocab } = tokenizer.model;
-  // Unigram lists [piece, score] in the order of ids; the others map pieces to ids.
-  const ids = new Map<string, number>(
-    Array.isArray(vocab) ? vocab.map(([piece], id) => [piece, id]) : Object.entries(vocab),
-  );
-  for (const { content, id } of tokenizer.added_tokens) ids.set(content, id);
   let next = 0;
   for (const id of ids.values()) next = Math.max(next, id + 1);
   const add = (value: TokenValue, special: boolean) => {
@@ -120,15 +124,14 @@ async function readChatTemplates(folder: string, fromConfig: unknown): Promise<M
   return templates;
 }
 
-function checkTokenizer(json: Json | undefined, file: string): TokenizerJson | undefined {
-  if (json === undefined) return undefined;
+function checkTokenizer(json: Json, file: string): TokenizerJson {
   const model = json.model;
   if (!isObject(model) || typeof model.vocab !== "object" || model.vocab === null) {
     throw new UserError(`${file}: has no model with a vocabulary, so it is no tokenizer. Copy the file again.`);
   }
   json.added_tokens ??= [];
   const added = json.added_tokens;
-  const valid = (token: unknown) => isObject(token) && typeof token.content === "string" && Number.isInteger(token.id);
+  const valid = (token: unknown) => isObject(token) && typeof token.content === "string" && "id" in token;
   if (!Array.isArray(added) || !added.every(valid)) {
     throw new UserError(`${file}: added_tokens must be a list of {id, content, ...}. Copy the file again.`);
   }
@@ -150,10 +153,11 @@ async function missingTokenizer(folder: string): Promise<UserError> {
 
 async function readText(folder: string, name: string): Promise<string | undefined> {
   const file = path.join(folder, name);
-  if ((await stat(file).catch(() => undefined)) === undefined) return undefined;
   try {
-    return await readFile(file, "utf8");
+    return (await readRegularFile(file, FILE_LIMITS.tokenizer)).toString();
   } catch (error) {
+    if (error instanceof UserError) throw error;
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw new UserError(`${file}: cannot be read: ${(error as Error).message}`, { cause: error });
   }
 }

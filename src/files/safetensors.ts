@@ -1,7 +1,7 @@
 /** The header of a safetensors file, read and checked without touching the data. */
 import type { FileHandle } from "node:fs/promises";
-import { open, stat } from "node:fs/promises";
 import { UserError } from "../support/errors.js";
+import { openRegularFile } from "../support/regularFile.js";
 import { elementCount } from "../support/shape.js";
 import { HeaderError, parseHeaderText, quoteName, type RawTensor } from "./headerText.js";
 
@@ -128,12 +128,10 @@ async function parse(file: FileHandle, path: string): Promise<SafetensorsHeader>
  */
 export async function readHeader(path: string): Promise<SafetensorsHeader> {
   try {
-    // Before open, which would wait for ever on a pipe; the size that counts comes from the open file.
-    if (!(await stat(path)).isFile()) throw new HeaderError("not a file");
-    await using file = await open(path);
+    await using file = await openRegularFile(path);
     return await parse(file, path);
   } catch (error) {
-    // Anything else than a bad header or a failed system call is a bug of ours and keeps its stack.
+    // Anything else than a bad header or a failed system call is told already, or a bug of ours that keeps its stack.
     if (!(error instanceof HeaderError) && !(error instanceof Error && "syscall" in error)) throw error;
     throw new UserError(`Cannot read the weights in ${path}: ${error.message}.`, { cause: error });
   }

@@ -1,10 +1,11 @@
 /** The files of one revision of a repository: asked of the hub, or found in the cache when the hub is not to be had. */
 import { randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { UserError } from "../support/errors.js";
 import { createMeter, formatBytes, type Meter } from "../support/meter.js";
 import { isPlainPath } from "../support/plainPath.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import {
   explain,
   isCommit,
@@ -50,13 +51,13 @@ export interface Snapshot {
 
 const HUB_ID = /^\w[\w.-]*(\/\w[\w.-]*)?$/;
 
-function describe(type: Repository["type"], id: string, options: HubOptions): Repository {
+async function describe(type: Repository["type"], id: string, options: HubOptions): Promise<Repository> {
   if (!HUB_ID.test(id) || id.includes("--") || id.includes("..")) {
     throw new UserError(`"${id}" is neither a local ${type} nor a hub id such as "name" or "organisation/name".`);
   }
   const revision = options.revision ?? "main";
   if (!isPlainPath(revision)) throw new UserError(`revision is "${revision}", which is no branch, tag or commit.`);
-  const settings = hubSettings(options.env ?? process.env);
+  const settings = await hubSettings(options.env ?? process.env);
   const folder = join(settings.cacheDir, `${type}s--${id.replace("/", "--")}`);
   return { type, id, revision, settings, folder };
 }
@@ -91,8 +92,8 @@ function openListing(
 
 /** The complete file list that slimtune left beside the snapshot, else the files that Python left in it. */
 async function cachedListing(repo: Repository, commit: string): Promise<RemoteListing> {
-  const saved = await readFile(listingPath(repo, commit), "utf8").catch(() => undefined);
-  if (saved !== undefined) return JSON.parse(saved) as RemoteListing;
+  const saved = await readRegularFile(listingPath(repo, commit), FILE_LIMITS.index).catch(() => undefined);
+  if (saved !== undefined) return JSON.parse(saved.toString()) as RemoteListing;
   const folder = join(repo.folder, "snapshots", commit);
   const files: RemoteFile[] = [];
   for (const entry of await readdir(folder, { recursive: true }).catch(() => [])) {
@@ -107,8 +108,8 @@ async function openCached(repo: Repository): Promise<Snapshot | undefined> {
   const { revision } = repo;
   const ref = isCommit(revision)
     ? revision
-    : await readFile(join(repo.folder, "refs", revision), "utf8").catch(() => "");
-  const commit = ref.trim();
+    : await readRegularFile(join(repo.folder, "refs", revision), FILE_LIMITS.text).catch(() => "");
+  const commit = ref.toString().trim();
   if (!isCommit(commit)) return undefined;
   const listing = await cachedListing(repo, commit);
   if (listing.files.length === 0) return undefined;
@@ -171,7 +172,7 @@ function openRemote(repo: Repository, listing: RemoteListing, options: HubOption
  * @throws UserError when neither has it
  */
 export async function openSnapshot(type: Repository["type"], id: string, options: HubOptions): Promise<Snapshot> {
-  const repo = describe(type, id, options);
+  const repo = await describe(type, id, options);
   if (repo.settings.offline) {
     const cached = await openCached(repo);
     if (cached !== undefined) return cached;

@@ -1,8 +1,8 @@
 /** `config.json` of a Llama-architecture model, in transformers' spelling of version 4 or 5. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { UserError } from "../support/errors.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 
 const ropeSchema = z.looseObject({
   rope_type: z.string().optional(),
@@ -172,8 +172,9 @@ export async function readModelConfig(folder: string): Promise<ModelConfig> {
   const path = join(folder, "config.json");
   let text: string;
   try {
-    text = await readFile(path, "utf8");
+    text = (await readRegularFile(path, FILE_LIMITS.config)).toString();
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw new UserError(
       `model: cannot read ${path} (${(error as NodeJS.ErrnoException).code}). A model folder in Hugging Face format holds config.json, tokenizer.json and *.safetensors.`,
     );

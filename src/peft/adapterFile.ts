@@ -1,16 +1,17 @@
 /** PEFT's adapter folder: adapter_config.json and adapter_model.safetensors. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { TensorEntry } from "../files/safetensorsWriter.js";
 import { resolveWeights, type TensorLocation } from "../files/weights.js";
 import type { CausalLM } from "../models/causalLM.js";
 import { torchDtype } from "../models/load.js";
 import { UserError } from "../support/errors.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
 import { type LoraConfig, loraSchema } from "./config.js";
-import { loraShape } from "./lora.js";
+import { loraShapes } from "./lora.js";
 import { targetPaths } from "./targets.js";
 
+const CONFIG = "adapter_config.json";
 const PREFIX = "base_model.model.";
 const PEFT_VERSION = "0.21.0"; // the release whose file format this is
 
@@ -120,11 +121,12 @@ export function adapterEntries(model: CausalLM): TensorEntry[] {
  * @throws UserError for another kind of adapter, or an option that would change its result here
  */
 export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
-  const path = join(folder, "adapter_config.json");
+  const path = join(folder, CONFIG);
   let raw: Record<string, unknown>;
   try {
-    raw = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
+    raw = JSON.parse((await readRegularFile(path, FILE_LIMITS.config)).toString()) as Record<string, unknown>;
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw new UserError(
       `adapter: cannot read ${path} (${(error as Error).message}). An adapter folder holds adapter_config.json and adapter_model.safetensors.`,
     );
@@ -183,9 +185,11 @@ export async function loadAdapter(model: CausalLM, folder: string, dtype: DType 
     );
   };
   try {
-    for (const path of targetPaths(config, [...model.linears.keys()])) {
+    const where = `adapter: ${join(folder, CONFIG)}: `;
+    const shapeOf = loraShapes(config, where);
+    for (const path of targetPaths(config, [...model.linears.keys()], where)) {
       const layer = model.linears.get(path)!;
-      const { r, scaling } = loraShape(config, path);
+      const { r, scaling } = shapeOf(path);
       const a = read(`${PREFIX}${path}.lora_A.weight`, [r, layer.inFeatures]);
       layer.lora = { a, b: a, rank: r, scaling, dropout: config.lora_dropout };
       layer.lora.b = read(`${PREFIX}${path}.lora_B.weight`, [layer.outFeatures, r]);
