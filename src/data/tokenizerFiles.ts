@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
+import { CHAT_TEMPLATE, CHAT_TEMPLATES } from "../files/modelFolder.js";
 import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { checkVocabulary } from "./vocabulary.js";
@@ -105,12 +106,11 @@ function listedTokens(value: unknown): TokenValue[] {
 
 async function readChatTemplates(folder: string, fromConfig: unknown): Promise<Map<string, string>> {
   const templates = new Map<string, string>();
-  const file = await readText(folder, "chat_template.jinja");
+  const file = await readText(folder, CHAT_TEMPLATE);
   if (file !== undefined) templates.set("default", file);
-  const extra = "additional_chat_templates";
-  const names = await readdir(path.join(folder, extra)).catch(() => []);
+  const names = await readdir(path.join(folder, CHAT_TEMPLATES)).catch(() => []);
   for (const name of names.filter((name) => name.endsWith(".jinja"))) {
-    const text = await readText(folder, path.join(extra, name));
+    const text = await readText(folder, path.join(CHAT_TEMPLATES, name));
     if (text !== undefined) templates.set(name.slice(0, -".jinja".length), text);
   }
   // Files of their own take the place of what the config has.

@@ -1,9 +1,8 @@
 /** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
 
-import type { SafetensorsDtype } from "../files/safetensors.js";
 import { resolveWeights, type WeightIndex } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
-import { type Device, type DType, flush, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { type Device, type DType, flush, keep, ops, scope, type Tensor } from "../torch/index.js";
 import { CausalLM, type Parameter } from "./causalLM.js";
 import { type ModelConfig, readModelConfig } from "./config.js";
 import { Decoder, type DecoderLayer } from "./decoder.js";
@@ -12,58 +11,37 @@ import { Linear } from "./linear.js";
 import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
+import { dtypeOf, StoredTensors } from "./storedTensors.js";
 
-const torchDtypes: Record<SafetensorsDtype, DType> = {
-  F64: "float64",
-  F32: "float32",
-  F16: "float16",
-  BF16: "bfloat16",
-  I64: "int64",
-  I32: "int32",
-  I16: "int16",
-  I8: "int8",
-  U8: "uint8",
-  BOOL: "bool",
-};
+/** The weights of a folder, of the shapes that its config asks for. */
+class ModelWeights {
+  readonly #folder: string;
+  readonly #stored: StoredTensors;
 
-export function torchDtype(dtype: SafetensorsDtype): DType {
-  return torchDtypes[dtype];
-}
-
-/** Maps each file once. */
-class WeightFiles {
-  readonly #index: WeightIndex;
-  readonly #maps = new Map<string, MappedFile>();
-
-  constructor(index: WeightIndex) {
-    this.#index = index;
+  constructor({ folder, headers }: WeightIndex) {
+    this.#folder = folder;
+    this.#stored = new StoredTensors(headers);
   }
 
-  /** The tensor as it lies in its file, of the shape that the config asks for. */
+  /** The tensor as it lies in its file. */
   tensor(name: string, shape: number[]): { tensor: Tensor; dtype: DType } {
-    const found = this.#index.tensors.get(name);
-    if (!found)
-      throw new UserError(`model: ${this.#index.folder} has no weight '${name}', which its config.json asks for`);
+    const found = this.#stored.find(name);
+    if (!found) throw new UserError(`model: ${this.#folder} has no weight '${name}', which its config.json asks for`);
     const { file, info } = found;
     if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i])) {
       throw new UserError(
         `model: ${file}: weight '${name}' has the shape [${info.shape}], config.json asks for [${shape}]`,
       );
     }
-    let map = this.#maps.get(file);
-    if (!map) {
-      map = new MappedFile(file);
-      this.#maps.set(file, map);
-    }
-    const dtype = torchDtype(info.dtype);
+    const dtype = dtypeOf(info);
     if (!["float32", "float16", "bfloat16"].includes(dtype)) {
       throw new UserError(`model: ${file}: weight '${name}' is ${info.dtype}; F32, F16 and BF16 weights are supported`);
     }
-    return { tensor: map.tensor(info.begin, dtype, shape), dtype };
+    return { tensor: this.#stored.read(found), dtype };
   }
 
   close(): void {
-    for (const map of this.#maps.values()) map.close();
+    this.#stored.close();
   }
 }
 
@@ -91,7 +69,7 @@ interface WeightSource {
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
   const { precision = float32Precision, device = "cpu", trained = false, quantization } = options;
   const config = await readModelConfig(folder);
-  const files = new WeightFiles(await resolveWeights(folder));
+  const files = new ModelWeights(await resolveWeights(folder));
   const parameters = new Map<string, Parameter>();
   const quantized: QuantizedWeight[] = [];
   try {

@@ -1,17 +1,17 @@
 /** PEFT's adapter folder: adapter_config.json and adapter_model.safetensors. */
 import { join } from "node:path";
+import { ADAPTER_CONFIG } from "../files/modelFolder.js";
 import type { TensorEntry } from "../files/safetensorsWriter.js";
 import { resolveWeights, type TensorLocation } from "../files/weights.js";
 import type { CausalLM } from "../models/causalLM.js";
-import { torchDtype } from "../models/load.js";
+import { dtypeOf, StoredTensors } from "../models/storedTensors.js";
 import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
-import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { type DType, keep, ops, scope, type Tensor } from "../torch/index.js";
 import { type LoraConfig, loraSchema } from "./config.js";
 import { loraShapes } from "./lora.js";
 import { targetPaths } from "./targets.js";
 
-const CONFIG = "adapter_config.json";
 const PREFIX = "base_model.model.";
 const PEFT_VERSION = "0.21.0"; // the release whose file format this is
 
@@ -121,7 +121,7 @@ export function adapterEntries(model: CausalLM): TensorEntry[] {
  * @throws UserError for another kind of adapter, or an option that would change its result here
  */
 export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
-  const path = join(folder, CONFIG);
+  const path = join(folder, ADAPTER_CONFIG);
   let raw: Record<string, unknown>;
   try {
     raw = JSON.parse((await readRegularFile(path, FILE_LIMITS.config)).toString()) as Record<string, unknown>;
@@ -159,33 +159,26 @@ export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
  */
 export async function loadAdapter(model: CausalLM, folder: string, dtype: DType = "float32"): Promise<LoraConfig> {
   const config = await readAdapterConfig(folder);
-  const { tensors } = await resolveWeights(folder, "adapter_model");
+  const stored = new StoredTensors((await resolveWeights(folder, "adapter_model")).headers);
   const used = new Set<string>();
-  const maps = new Map<string, MappedFile>();
   const read = (name: string, shape: number[]): Tensor => {
-    const found = tensors.get(name);
+    const found = stored.find(name);
     if (!found)
       throw new UserError(`adapter: ${folder} has no weight '${name}', which its adapter_config.json asks for`);
     checkShape(found, name, shape);
     used.add(name);
-    let map = maps.get(found.file);
-    if (!map) {
-      map = new MappedFile(found.file);
-      maps.set(found.file, map);
-    }
-    const file = map;
     // A copy of its own: the adapter may be trained on, and its file replaced.
     return keep(
       scope(() => {
-        const stored = file.tensor(found.info.begin, torchDtype(found.info.dtype), shape);
+        const tensor = stored.read(found);
         const { device } = model.decoder;
-        if (torchDtype(found.info.dtype) === dtype && device === "cpu") return ops.clone(stored);
-        return ops.toDevice(stored, device, dtype);
+        if (dtypeOf(found.info) === dtype && device === "cpu") return ops.clone(tensor);
+        return ops.toDevice(tensor, device, dtype);
       }),
     );
   };
   try {
-    const where = `adapter: ${join(folder, CONFIG)}: `;
+    const where = `adapter: ${join(folder, ADAPTER_CONFIG)}: `;
     const shapeOf = loraShapes(config, where);
     for (const path of targetPaths(config, [...model.linears.keys()], where)) {
       const layer = model.linears.get(path)!;
@@ -195,9 +188,9 @@ export async function loadAdapter(model: CausalLM, folder: string, dtype: DType 
       layer.lora.b = read(`${PREFIX}${path}.lora_B.weight`, [layer.outFeatures, r]);
     }
   } finally {
-    for (const map of maps.values()) map.close();
+    stored.close();
   }
-  const extra = [...tensors.keys()].find((name) => !used.has(name));
+  const extra = [...stored.names()].find((name) => !used.has(name));
   if (extra !== undefined) {
     throw new UserError(`adapter: ${folder} has the weight '${extra}', which fits no targeted layer of this model`);
   }

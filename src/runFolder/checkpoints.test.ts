@@ -24,6 +24,17 @@ describe("writeCheckpoint", () => {
     expect(await damage(path)).toBe("weights has 6 bytes instead of 7");
   });
 
+  it("lists files in folders too", async () => {
+    const output = newFolder();
+    const path = await writeCheckpoint(output, 3, async (folder) => {
+      mkdirSync(join(folder, "templates"));
+      await writeFile(join(folder, "templates", "a"), "text");
+    });
+    expect(await damage(path)).toBeUndefined();
+    writeFileSync(join(path, "templates", "a"), "Text");
+    expect(await damage(path)).toBe("templates/a has other contents than were saved");
+  });
+
   it("replaces one of the same step", async () => {
     const output = newFolder();
     await write(output, 3, "first");

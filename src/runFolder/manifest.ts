@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { lstat, readdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative, sep } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { z } from "zod";
 import { sync, writeSynced } from "../support/durable.js";
@@ -25,12 +25,15 @@ async function sha256(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Lists every file of the folder with size and hash, and flushes all to disk. */
+/** Lists every file of the folder, and of folders in it, with size and hash, and flushes all to disk. */
 export async function seal(folder: string): Promise<void> {
   const files: Manifest["files"] = {};
-  for (const name of (await readdir(folder)).sort()) {
-    const path = join(folder, name);
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const paths = entries.map((entry) => ({ path: join(entry.parentPath, entry.name), isFile: entry.isFile() }));
+  for (const { path, isFile } of paths.sort((a, b) => (a.path < b.path ? -1 : 1))) {
     await sync(path);
+    if (!isFile) continue;
+    const name = relative(folder, path).replaceAll(sep, "/");
     files[name] = { bytes: (await stat(path)).size, sha256: await sha256(path) };
   }
   const manifest: Manifest = { format: 1, files };

@@ -22,6 +22,7 @@ import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/confi
 import { addLora } from "../peft/lora.js";
 import type { RunIdentity } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
+import { elementCount } from "../support/shape.js";
 import { chooseDevice, type Device, manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
 import type { Objective } from "./accumulate.js";
 import { checkExamples } from "./health/checkExamples.js";
@@ -66,8 +67,6 @@ export interface PreparedRun {
 
 /** Enough rows for matrix products to be fast; more gains little time and takes memory (docs/performance.md). */
 const PASS_TOKENS = 512;
-
-const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
 
 /**
  * Reads and tokenises the dataset, then loads the model: bad input is found before anything large is in memory.
@@ -119,7 +118,7 @@ export async function prepareRun(
 
   const parameters = trainedParameters(model, lora);
   for (const { tensor } of parameters) setRequiresGrad(tensor, true);
-  const trained = parameters.reduce((sum, { shape }) => sum + count(shape), 0);
+  const trained = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   for (const line of describeReport(report)) log(line);
   for (const line of evaluation ? describeReport(evaluation.report) : []) log(`eval_dataset: ${line}`);
   return {

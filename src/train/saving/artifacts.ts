@@ -1,7 +1,8 @@
 /** The model files that users take away: a PEFT adapter, or a whole model folder; each loads in Python. */
 
-import { copyFile, readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { copyFile, mkdir, readdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { ADAPTER_CONFIG, CHAT_TEMPLATES, CONFIG, GENERATION_CONFIG, isTokenizerFile } from "../../files/modelFolder.js";
 import { writeSafetensors, writeShardedSafetensors } from "../../files/safetensorsWriter.js";
 import { adapterConfigJson, adapterEntries } from "../../peft/adapterFile.js";
 import { TRAINER_STATE } from "../../runFolder/files.js";
@@ -10,23 +11,21 @@ import { replaceFile, sync, writeSynced } from "../../support/durable.js";
 import { UserError } from "../../support/errors.js";
 import type { PreparedRun } from "../prepare.js";
 
-/** Files of the base model's folder that belong with a tokenizer or its use. */
-const companions =
-  /^(tokenizer.*\.json|tokenizer\.model|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template\.(jinja|json))$/;
-
 /** Writes the trained weights, their config and the tokenizer into `folder`, each file whole or not at all. */
 export async function writeModelFiles(
   folder: string,
   { model, lora, modelFolder, modelName }: PreparedRun,
 ): Promise<void> {
-  for (const name of await readdir(modelFolder)) {
-    if (!companions.test(name) && !(name === "generation_config.json" && !lora)) continue;
-    await copyFile(join(modelFolder, name), join(folder, name));
-    await sync(join(folder, name));
+  const templates = await readdir(join(modelFolder, CHAT_TEMPLATES)).catch(() => []);
+  for (const path of [...(await readdir(modelFolder)), ...templates.map((name) => `${CHAT_TEMPLATES}/${name}`)]) {
+    if (!isTokenizerFile(path) && !(path === GENERATION_CONFIG && !lora)) continue;
+    await mkdir(dirname(join(folder, path)), { recursive: true });
+    await copyFile(join(modelFolder, path), join(folder, path));
+    await sync(join(folder, path));
   }
   if (lora) {
     await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model));
-    await writeSynced(join(folder, "adapter_config.json"), adapterConfigJson(lora.config, modelName, lora.paths));
+    await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora.config, modelName, lora.paths));
     return;
   }
   await writeShardedSafetensors(
@@ -39,7 +38,7 @@ export async function writeModelFiles(
     })),
   );
   const { torch_dtype: _, ...source } = model.config.source;
-  await writeSynced(join(folder, "config.json"), `${JSON.stringify({ ...source, dtype: "float32" }, null, 2)}\n`);
+  await writeSynced(join(folder, CONFIG), `${JSON.stringify({ ...source, dtype: "float32" }, null, 2)}\n`);
 }
 
 /** The trained model at the top of output_dir; `trainer_state.json` comes last. */

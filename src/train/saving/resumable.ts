@@ -5,23 +5,13 @@ import { join } from "node:path";
 import { readHeader, type SafetensorsHeader } from "../../files/safetensors.js";
 import { type TensorEntry, writeSafetensors } from "../../files/safetensorsWriter.js";
 import { resolveWeights, type WeightsStem } from "../../files/weights.js";
-import { torchDtype } from "../../models/load.js";
+import { StoredTensors } from "../../models/storedTensors.js";
 import type { Optimizer, TrainedParameter } from "../../optim/optimizer.js";
 import { type CheckpointState, DamagedCheckpoint } from "../../runFolder/checkpointState.js";
 import { ARGUMENTS, OPTIMIZER, RESUME, RNG, TRAINER_STATE } from "../../runFolder/files.js";
 import { stateJson } from "../../runFolder/state.js";
 import { writeSynced } from "../../support/durable.js";
-import {
-  type Device,
-  flush,
-  MappedFile,
-  noGrad,
-  ops,
-  rngState,
-  scope,
-  setRngState,
-  type Tensor,
-} from "../../torch/index.js";
+import { type Device, flush, noGrad, ops, rngState, scope, setRngState, type Tensor } from "../../torch/index.js";
 
 const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
 
@@ -87,18 +77,14 @@ async function withTensors(
   headers: readonly SafetensorsHeader[],
   use: (read: (name: string, shape: readonly number[]) => Tensor) => Promise<void>,
 ): Promise<void> {
-  const files: { tensors: SafetensorsHeader["tensors"]; map: MappedFile }[] = [];
+  const stored = new StoredTensors(headers);
   try {
-    for (const { path, tensors } of headers) files.push({ tensors, map: new MappedFile(path) });
     await use((name, shape) => {
-      for (const { tensors, map } of files) {
-        const info = tensors.get(name);
-        if (info && info.shape.join() === shape.join())
-          return map.tensor(info.begin, torchDtype(info.dtype), [...shape]);
-      }
+      const found = stored.find(name);
+      if (found && found.info.shape.join() === shape.join()) return stored.read(found);
       throw new DamagedCheckpoint(`${headers[0]!.path} has no tensor ${name} of the shape [${shape}]`);
     });
   } finally {
-    for (const { map } of files) map.close();
+    stored.close();
   }
 }
