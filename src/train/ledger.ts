@@ -230,6 +230,26 @@ export class Ledger {
     await this.tell("onLog", { logs });
   }
 
+  /** What the Trainer says of a run that is over. */
+  runMetrics(): Record<string, number> {
+    const { args, plan } = this.#settings;
+    const seconds = this.seconds();
+    const whole = args.max_steps <= 0 && this.step >= plan.maxSteps;
+    const samples = whole ? Math.round(plan.examples * args.num_train_epochs) : this.step * plan.effectiveBatch;
+    const metrics: Record<string, number> = {
+      train_runtime: seconds,
+      train_samples_per_second: samples / seconds,
+      train_steps_per_second: this.step / seconds,
+      train_tokens_per_second: this.#tally.tokens / seconds,
+      total_flos: this.#state.total_flos,
+    };
+    const peak = peakDeviceMemory(this.#device);
+    if (peak !== undefined) metrics.train_peak_device_memory = peak;
+    if (this.#scaler) metrics.train_overflows = this.#scaler.state.overflows;
+    if (this.step > this.#tally.skipped) metrics.train_loss = this.meanLoss();
+    return metrics;
+  }
+
   output(metrics: Record<string, number>, interrupted: boolean, checkpoint: string | undefined): TrainOutput {
     return { global_step: this.step, training_loss: this.meanLoss(), metrics, interrupted, checkpoint };
   }

@@ -2,6 +2,7 @@
 import type { TrainingArguments } from "../arguments/index.js";
 import { createScheduler, type Scheduler } from "../optim/schedulers.js";
 import type { Settable, SettableValues } from "../runFolder/control.js";
+import type { Change } from "../runFolder/record.js";
 import { newTrainerState, type TrainerState } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
 import { type Plan, planRun } from "./plan.js";
@@ -15,8 +16,15 @@ export class Settings {
   #plan: Plan;
   #scheduler: Scheduler;
 
-  /** @param examples how many there are to train on */
-  constructor(args: TrainingArguments, examples: number) {
+  /** Changes of an earlier start that are still to be made again. */
+  #repeated: readonly Change[];
+
+  /**
+   * @param examples how many there are to train on
+   * @param changes that were made in an earlier start, each to be made again at its update
+   */
+  constructor(args: TrainingArguments, examples: number, changes: readonly Change[] = []) {
+    this.#repeated = changes;
     this.#examples = examples;
     this.#args = args;
     this.#plan = planRun(examples, args);
@@ -66,7 +74,23 @@ export class Settings {
     const followed = this.#scheduler.metric?.state();
     if (followed) scheduler.metric?.restore(followed);
     const before = this.#args;
+    this.#repeated = this.#repeated.filter(({ name }) => !Object.hasOwn(values, name));
     [this.#args, this.#plan, this.#scheduler] = [args, plan, scheduler];
     return (Object.keys(values) as Settable[]).map((name) => ({ name, from: before[name], to: args[name]! }));
+  }
+
+  /**
+   * What was set after these updates in an earlier start is set again, so that the run is the same.
+   * @returns whether there was anything
+   */
+  repeatChanges(step: number, log: (line: string) => void): boolean {
+    const due = this.#repeated.filter((change) => change.step <= step);
+    const later = this.#repeated.filter((change) => change.step > step);
+    for (const { name, to, step: at } of due) {
+      this.change({ [name]: to }, step);
+      log(`${name} is ${to} again, as it was set after update ${at}`);
+    }
+    this.#repeated = later;
+    return due.length > 0;
   }
 }

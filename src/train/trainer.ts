@@ -251,7 +251,7 @@ export class Trainer {
     const { computeMetrics } = this.#config;
     let optimizer: Optimizer | undefined;
     try {
-      const settings = new Settings(args, run.examples.length);
+      const settings = new Settings(args, run.examples.length, record.record.changes);
       optimizer = createOptimizer(run.parameters, args, run.device);
       for (const line of describeRun(run, args, settings.plan, optimizer)) this.#log(line);
       const loop = new Loop(run, settings, optimizer, {
@@ -266,7 +266,6 @@ export class Trainer {
         log: this.#log,
         requests: this.#requests,
         control,
-        changes: record.record.changes,
         status,
         damaged,
         health: new HealthWatch(this.#health, args.output_dir, this.#log, (incident) =>
