@@ -1,4 +1,5 @@
 #include "bindings.h"
+#include "cpu_allocator.h"
 #include "engine.h"
 
 #ifdef __GLIBC__
@@ -17,8 +18,9 @@ void keepFreedMemory() {
 #endif
 }
 
-Napi::Object init(Napi::Env env, Napi::Object exports) {
+Napi::Object init(Napi::Env env, Napi::Object exports) try {
   keepFreedMemory();
+  slimtune::installCpuAllocator();
   env.SetInstanceData(new slimtune::Engine(env));
   slimtune::defineDispatch(exports);
   slimtune::defineTensors(exports);
@@ -27,8 +29,11 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   slimtune::defineFiles(exports);
   slimtune::definePaging(exports);
   slimtune::defineProfiler(exports);
+  slimtune::defineCpuAllocator(exports);
   slimtune::defineSystem(exports);
   return exports;
+} catch (const std::exception&) {  // no thread for the engine, say
+  throw slimtune::toError(env, *slimtune::caughtFailure());
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ void defineRandom(Napi::Object& exports);
 void defineFiles(Napi::Object& exports);
 void definePaging(Napi::Object& exports);
 void defineProfiler(Napi::Object& exports);
+void defineCpuAllocator(Napi::Object& exports);
 void defineSystem(Napi::Object& exports);
 
 }  // namespace slimtune

@@ -185,6 +185,7 @@ Napi::Value call(const Napi::CallbackInfo& info) {
     count = static_cast<size_t>(length);
   }
   Napi::Array handles = Napi::Array::New(info.Env(), count);
+  parsed->outputs.reserve(count);
   for (size_t i = 0; i < count; i++) {
     Slot slot;
     handles.Set(static_cast<uint32_t>(i), Napi::Number::New(info.Env(), engine.newHandle(slot)));

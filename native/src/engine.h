@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 #include <napi.h>
 
+#include <array>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -18,10 +19,11 @@
 #include <thread>
 #include <vector>
 
+#include "failure.h"
+
 namespace slimtune {
 
 using Slot = uint32_t;
-using Failure = std::shared_ptr<const std::string>;
 
 /// What a slot holds on the engine thread: a tensor, or why there is none.
 struct Cell {
@@ -60,26 +62,35 @@ class Engine {
   size_t pendingJobs();
 
   // --- engine thread ---
-  Cell& cell(Slot slot);
+  Cell& cell(Slot slot) noexcept { return cells_[slot / kCellsTogether][slot % kCellsTogether]; }
   /// The tensor of a slot; throws when it is undefined.
   const at::Tensor& tensor(Slot slot);
-  void put(Slot slot, at::Tensor tensor);
+  void put(Slot slot, at::Tensor tensor) noexcept { cell(slot) = Cell{std::move(tensor), nullptr}; }
 
   void stop();
 
  private:
+  /// A read on its way back to the main thread; nothing more is allocated for it there.
   struct Completion {
+    Engine* engine;
     Napi::Promise::Deferred deferred;
     Settle settle;
     Failure failure;
+    std::shared_ptr<Completion> self;  // while only Node's queue knows it
   };
+  static void complete(Napi::Env env, Napi::Function, Engine*, Completion* completion);
+  using Completions = Napi::TypedThreadSafeFunction<Engine, Completion, complete>;
 
   void run();
   void push(std::function<void()> job);
   void guarded(const char* name, const std::vector<Slot>& inputs, const std::vector<Slot>& outputs,
-               const std::function<void()>& body);
+               const std::function<void()>& body) noexcept;
   std::string describe(const std::vector<Slot>& slots);
   void release(Slot slot);
+  void giveBack(Slot slot) noexcept;
+
+  static constexpr size_t kSlots = 1 << 24;  // live tensors at most
+  static constexpr size_t kCellsTogether = 1 << 12;
 
   // main thread only
   std::vector<uint32_t> generations_;
@@ -89,11 +100,12 @@ class Engine {
   size_t pendingReads_ = 0;
   bool eager_ = false;
   Napi::Env env_;
-  Napi::ThreadSafeFunction completions_;
+  Completions completions_;
 
-  // engine thread only
-  std::deque<Cell> cells_;
-  Failure pending_; // first failure that no await has reported yet
+  // engine thread only, but that the main thread allocates cells when it gives out the first slot among them: the engine
+  // thread allocates nothing for its own bookkeeping, and so never fails in it
+  std::array<std::unique_ptr<Cell[]>, kSlots / kCellsTogether> cells_;
+  Failure pending_;  // first failure that no await has reported yet
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -110,12 +122,8 @@ auto guard(F body) {
       return body(info);
     } catch (const Napi::Error&) {
       throw;
-    } catch (const c10::Error& error) {
-      throw Napi::Error::New(info.Env(), error.what_without_backtrace());
-    } catch (const std::exception& error) {
-      throw Napi::Error::New(info.Env(), error.what());
     } catch (...) {
-      throw Napi::Error::New(info.Env(), "unknown native error");
+      throw toError(info.Env(), *caughtFailure());
     }
   };
 }

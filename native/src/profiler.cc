@@ -26,11 +26,13 @@ std::unordered_map<std::string, size_t> names;
 int64_t origin = 0;
 at::CallbackHandle callback = 0;
 
-void add(const std::string& name, uint64_t thread, int64_t begin, int64_t end) {
+/// Where there is no memory for it, the span is lost.
+void add(const std::string& name, uint64_t thread, int64_t begin, int64_t end) noexcept try {
   std::lock_guard<std::mutex> lock(mutex);
   const size_t index = names.emplace(name, names.size()).first->second;
   spans.push_back({static_cast<double>(index), static_cast<double>(thread), static_cast<double>(begin - origin),
                    static_cast<double>(end - origin)});
+} catch (const std::bad_alloc&) {
 }
 
 struct Begun : at::ObserverContext {

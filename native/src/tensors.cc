@@ -71,7 +71,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
     requiresGrad = tensor.requires_grad();
     hasGrad = tensor.is_leaf() && tensor.grad().defined();
   });
-  if (failure) throw std::runtime_error(*failure);
+  if (failure) throw toError(info.Env(), *failure);
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("shape", shapeArray(info.Env(), shape));
   result.Set("dtype", dtype);

@@ -1,9 +1,6 @@
 /** Too little memory, as an error that says what to set. */
 import { UserError } from "../support/errors.js";
-
-/** How LibTorch's allocators say it, the GPU's and the CPU's. */
-const OUT_OF_MEMORY =
-  /CUDA out of memory(\. Tried to allocate [\d.]+ \w+)?|DefaultCPUAllocator: (can't allocate|not enough) memory(: you tried to allocate \d+ bytes)?/;
+import { isOutOfMemory } from "../torch/index.js";
 
 export interface BatchArguments {
   per_device_train_batch_size: number;
@@ -29,6 +26,7 @@ export function evaluationAdvice({ per_device_eval_batch_size: size }: { per_dev
 
 /** The error itself, or for one that tells of too little memory a UserError with the advice. */
 export function explainMemory(error: unknown, advice: string): unknown {
-  const found = error instanceof UserError ? null : OUT_OF_MEMORY.exec((error as Error)?.message ?? "");
-  return found ? new UserError(`Too little memory (${found[0]}). ${advice}`, { cause: error }) : error;
+  if (!isOutOfMemory(error)) return error;
+  const [asked] = /\w+ out of memory.*?Tried to allocate [\d.]+ \w+/.exec((error as Error).message) ?? [];
+  return new UserError(`Too little memory${asked ? ` (${asked})` : ""}. ${advice}`, { cause: error });
 }

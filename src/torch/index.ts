@@ -9,6 +9,7 @@ export { MappedFile } from "./mappedFile.js";
 export { type DType, type EngineInfo, isOutOfMemory, loadNative, type TensorInfo } from "./native.js";
 export * as ops from "./ops.js";
 export * as optimizerOps from "./optimizerOps.js";
+export { isOutOfMemory } from "./outOfMemory.js";
 export { PAGE_ALIGNMENT, PageStore } from "./pageStore.js";
 export { manualSeed, RandomGenerator, replayRng, rngState, saveRng, setDeterministic, setRngState } from "./random.js";
 export { dtypeBytes, flush, keep, liveTensors, scope, Tensor } from "./tensor.js";

@@ -1,5 +1,5 @@
 /** The typed face of the native module: the one file that knows its functions and where it lies. */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { UserError } from "../support/errors.js";
@@ -47,7 +47,7 @@ export interface TensorBytes {
 
 /**
  * Calls enqueue and return; promises settle when the engine thread gets there. A failed op rejects the next promise,
- * with the op's name and its inputs' shapes; every op between the two is skipped.
+ * with the op's name and its inputs' shapes; every op between the two is skipped. Too little memory: `isOutOfMemory`.
  */
 export interface Native {
   /** Looks an op up by schema name ("aten::add.Tensor"); throws for an unknown or closed one. */
@@ -99,6 +99,8 @@ export interface Native {
   setDeterministic(on: boolean): void;
   /** Waits for the engine. */
   setTf32(on: boolean): void;
+  /** For tests: the n-th CPU tensor from now on finds no memory; 0: none does. Waits for the engine. */
+  failAllocation(n: number): void;
   flush(): Promise<void>;
   pendingJobs(): number;
 }
@@ -111,24 +113,45 @@ export const nativePath = fileURLToPath(new URL("../../native/build/slimtune.nod
  */
 const SPINS = "10000";
 
+/** What LibTorch takes of the address space when it is loaded, 430 MiB, and a little to work in. */
+const ADDRESS_SPACE = 600 * 2 ** 20;
+
+/** With less LibTorch ends the process while it is loaded, in the constructors of its globals. */
+function checkAddressSpace(): void {
+  let limits: string, status: string;
+  try {
+    [limits, status] = [readFileSync("/proc/self/limits", "utf8"), readFileSync("/proc/self/status", "utf8")];
+  } catch {
+    return; // not Linux
+  }
+  const limit = Number(/^Max address space +(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
+  const left = limit - Number(/^VmSize:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
+  if (left >= ADDRESS_SPACE) return;
+  const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
+  throw new UserError(
+    `LibTorch needs ${mebibytes(ADDRESS_SPACE)} of address space, and the limit of ${mebibytes(limit)} leaves ${mebibytes(left)}: raise it, with ulimit -v.`,
+  );
+}
+
 let loaded: Native | undefined;
 
 /**
  * Loads the native module once. `SLIMTUNE_SYNC=1` makes every call run at once and throw where it is made.
- * @throws UserError when it was never built or does not load
+ * @throws UserError when it was never built, does not load, or finds too little memory for itself
  */
 export function loadNative(): Native {
   if (loaded) return loaded;
   if (!existsSync(nativePath)) {
     throw new UserError(`The native module is not built (${nativePath} is missing). Run: npx slimtune setup`);
   }
+  checkAddressSpace();
   if (process.env.OMP_WAIT_POLICY === undefined) process.env.GOMP_SPINCOUNT ??= SPINS;
   try {
     loaded = createRequire(import.meta.url)(nativePath) as Native;
   } catch (error) {
-    throw new UserError(
-      `The native module does not load: ${(error as Error).message}\nRebuild it with: npx slimtune setup --force`,
-    );
+    const advice =
+      (error as NodeJS.ErrnoException).code === "ERR_DLOPEN_FAILED" && "Rebuild it with: npx slimtune setup --force";
+    throw new UserError(`The native module does not load: ${(error as Error).message}${advice ? `\n${advice}` : ""}`);
   }
   if (process.env.SLIMTUNE_SYNC === "1") loaded.setEager(true);
   return loaded;

@@ -352,6 +352,7 @@ const rawFunctions = {
   setThreads: [plain(fc.constantFrom(1, 1, 0, -1, 2 ** 40))],
   setDeterministic: [plain(fc.boolean())],
   setTf32: [plain(fc.boolean())],
+  failAllocation: [plain(fc.constantFrom(0, 1, 2, 5, -1, 0.5))],
   liveTensors: [],
   engineInfo: [],
   startProfiler: [],

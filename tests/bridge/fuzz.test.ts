@@ -18,7 +18,7 @@ it(`survives ${calls} random calls (seed ${seed})`, { timeout: 60_000 + calls * 
     const ops = openOps();
     expect(ops.length).toBeGreaterThan(40);
     const { ended } = start("fuzz.child.mjs", [nativePath, String(seed), String(calls), log, ...ops], {
-      TMPDIR: folder,
+      env: { TMPDIR: folder },
     });
     const { code, signal, stdout, stderr } = await ended;
     const tail = () => readFileSync(log, "utf8").split("\n").slice(-40).join("\n");
