@@ -6,7 +6,7 @@ export { chooseDevice, type Device, peakDeviceMemory, setTf32 } from "./device.j
 export { noGrad } from "./dispatch.js";
 export * as fused from "./fused.js";
 export { MappedFile } from "./mappedFile.js";
-export { type DType, type EngineInfo, isOutOfMemory, loadNative, type TensorInfo } from "./native.js";
+export { type DType, type EngineInfo, loadNative, type TensorInfo } from "./native.js";
 export * as ops from "./ops.js";
 export * as optimizerOps from "./optimizerOps.js";
 export { isOutOfMemory } from "./outOfMemory.js";

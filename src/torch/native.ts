@@ -156,7 +156,3 @@ export function loadNative(): Native {
   if (process.env.SLIMTUNE_SYNC === "1") loaded.setEager(true);
   return loaded;
 }
-
-/** Whether memory ran out, on a device or the CPU. */
-export const isOutOfMemory = (error: unknown): boolean =>
-  (error as { code?: unknown } | null)?.code === "SLIMTUNE_OUT_OF_MEMORY";
