@@ -9,9 +9,7 @@ import {
   gradOf,
   isOutOfMemory,
   noGrad,
-  replayRng,
   rngState,
-  saveRng,
   scope,
   setRngState,
 } from "../torch/index.js";
@@ -81,9 +79,10 @@ export async function makeUpdate(
   hooks: UpdateHooks,
 ): Promise<StepResult> {
   const { device, parameters } = run;
-  const before = saveRng(device);
+  let before: Uint8Array | undefined;
   let stepping = false;
   try {
+    before = await rngState(device);
     const result = await accumulate(run, window, options.lossScale);
     if (!(await hooks.computed())) throw new UpdateFailure("stopped", device, { result });
     if (!Number.isFinite(result.loss) || !Number.isFinite(result.gradNorm)) {
@@ -98,10 +97,8 @@ export async function makeUpdate(
     await flush().catch(() => {}); // a failure that nobody was told of would hold up what follows
     if (stepping) optimizer.undoStep();
     dropGradients(parameters);
-    replayRng(before, device);
+    if (before) setRngState(before, device);
     throw isOutOfMemory(error) ? new UpdateFailure("memory", device, { cause: error }) : error;
-  } finally {
-    before.dispose();
   }
 }
 
