@@ -105,7 +105,7 @@ async function withRun<T>(
   work: (run: PreparedRun, optimizer: Optimizer) => Promise<T>,
 ): Promise<T> {
   const made = new TrainingArguments({ output_dir: newFolder(), use_cpu: true, ...args });
-  const run = await prepareRun(tinyConfig("", {}, { lora }), made, () => {});
+  const run = await prepareRun(tinyConfig("", {}, { lora }), made, { log: () => {} });
   const optimizer = createOptimizer(run.parameters, made, run.device);
   manualSeed(7);
   try {

@@ -26,7 +26,7 @@ import { elementCount } from "../support/shape.js";
 import { chooseDevice, type Device, manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
 import type { Objective } from "./accumulate.js";
 import { checkExamples } from "./health/checkExamples.js";
-import { type HealthConfigInput, healthConfig } from "./health/config.js";
+import { type HealthConfig, type HealthConfigInput, healthConfig } from "./health/config.js";
 import { runIdentity } from "./saving/identity.js";
 
 export interface RunSpec {
@@ -65,6 +65,13 @@ export interface PreparedRun {
   identity: RunIdentity;
 }
 
+export interface PrepareOptions {
+  /** What to do about data that would spoil the run; default: as the key `health` has it. */
+  health?: HealthConfig;
+  log: (line: string) => void;
+  signal?: AbortSignal;
+}
+
 /** Enough rows for matrix products to be fast; more gains little time and takes memory (docs/performance.md). */
 const PASS_TOKENS = 512;
 
@@ -75,8 +82,7 @@ const PASS_TOKENS = 512;
 export async function prepareRun(
   spec: RunSpec,
   args: TrainingArguments,
-  log: (line: string) => void,
-  signal?: AbortSignal,
+  { health = healthConfig(spec.health, args), log, signal }: PrepareOptions,
 ): Promise<PreparedRun> {
   if (spec.adapter && spec.lora) {
     throw new UserError(
@@ -89,7 +95,6 @@ export async function prepareRun(
   const config = await readModelConfig(modelFolder);
   const { maxPositions, vocabSize } = config;
   const source = { modelFolder, maxPositions, vocabSize };
-  const health = healthConfig(spec.health, args);
   const inspect = async (rows: readonly Row[], { examples, report }: TokenizedDataset, tokenizer: Tokenizer) => {
     const { stops, text } = await stopTokens(tokenizer, config, modelFolder, args);
     for (const note of checkExamples({ rows, examples, report, stops, stopText: text }, health)) log(note);

@@ -227,7 +227,11 @@ export class Trainer {
       : undefined;
     let run: PreparedRun;
     try {
-      run = await prepareRun(this.#config, args, this.#log, this.#requests.stopSignal);
+      run = await prepareRun(this.#config, args, {
+        health: this.#health,
+        log: this.#log,
+        signal: this.#requests.stopSignal,
+      });
     } catch (error) {
       if (!this.#requests.stopRequested || (error as Error).name !== "AbortError") throw error;
       return {
