@@ -2,6 +2,8 @@
 export const CONFIG = "config.json";
 export const GENERATION_CONFIG = "generation_config.json";
 export const ADAPTER_CONFIG = "adapter_config.json";
+export const TOKENIZER = "tokenizer.json";
+export const TOKENIZER_CONFIG = "tokenizer_config.json";
 export const CHAT_TEMPLATE = "chat_template.jinja";
 /** A folder of chat templates that have names. */
 export const CHAT_TEMPLATES = "additional_chat_templates";

@@ -11,7 +11,7 @@ import { evaluates, loadEvaluation } from "../evaluate/evaluationData.js";
 import { resolveModel } from "../hub/index.js";
 import type { Layout, Sequence } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
-import { type ModelConfig, readModelConfig } from "../models/config.js";
+import { readModelConfig } from "../models/config.js";
 import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
 import { applyTf32, type Precision, precisionFor } from "../models/precision.js";
@@ -58,6 +58,8 @@ export interface PreparedRun {
   objective: Objective;
   passTokens: number;
   recomputeEvery: number;
+  /** What ends an answer instead of the tokenizer's own token, where `eos_token` names it. */
+  eos?: { token: string; id: number };
   /** Absent: all weights are trained. */
   lora?: { config: LoraConfig; paths: string[] };
   parameters: TrainedParameter[];
@@ -95,9 +97,13 @@ export async function prepareRun(
   const config = await readModelConfig(modelFolder);
   const { maxPositions, vocabSize } = config;
   const source = { modelFolder, maxPositions, vocabSize };
+  let eos: PreparedRun["eos"];
   const inspect = async (rows: readonly Row[], { examples, report }: TokenizedDataset, tokenizer: Tokenizer) => {
-    const { stops, text } = await stopTokens(tokenizer, config, modelFolder, args);
-    for (const note of checkExamples({ rows, examples, report, stops, stopText: text }, health)) log(note);
+    const { eosToken, eosTokenId } = args.eos_token === null ? tokenizer : tokenizer.withEosToken(args.eos_token);
+    if (args.eos_token !== null) eos = { token: args.eos_token, id: eosTokenId! };
+    const stops = new Set([...config.eosTokenIds, ...(await generationStops(modelFolder))]);
+    if (eosTokenId !== undefined) stops.add(eosTokenId);
+    for (const note of checkExamples({ rows, examples, report, stops, stopText: eosToken }, health)) log(note);
   };
   const { examples, report } = await loadExamples(spec.dataset, source, args, args.packing, signal, inspect);
   signal?.throwIfAborted();
@@ -143,6 +149,7 @@ export async function prepareRun(
     },
     objective: { labelSmoothing: args.label_smoothing_factor, neftuneAlpha: args.neftune_noise_alpha },
     recomputeEvery: recomputeEvery(args),
+    eos,
     passTokens: drawsNothing(model, args) ? PASS_TOKENS : 0,
     lora,
     parameters,
@@ -166,14 +173,6 @@ export async function prepareRun(
 function drawsNothing(model: CausalLM, args: TrainingArguments): boolean {
   const dropout = [...model.linears.values()].some(({ lora }) => lora !== undefined && lora.dropout > 0);
   return !dropout && args.neftune_noise_alpha === null && model.config.rope.type !== "dynamic";
-}
-
-/** The tokens that end an answer when the trained model generates. */
-async function stopTokens(tokenizer: Tokenizer, config: ModelConfig, modelFolder: string, args: TrainingArguments) {
-  const { eosTokenId, eosToken } = args.eos_token === null ? tokenizer : tokenizer.withEosToken(args.eos_token);
-  const stops = new Set([...config.eosTokenIds, ...(await generationStops(modelFolder))]);
-  if (eosTokenId !== undefined) stops.add(eosTokenId);
-  return { stops, text: eosToken };
 }
 
 async function adapt(model: CausalLM, { lora, adapter }: RunSpec): Promise<PreparedRun["lora"]> {

@@ -1,6 +1,7 @@
 /** The public face of a run: checks, prepares, trains, cleans up. */
 import { randomUUID } from "node:crypto";
-import { rmdir } from "node:fs/promises";
+import { rm, rmdir } from "node:fs/promises";
+import { join } from "node:path";
 import { TrainingArguments, type TrainingArgumentsInput } from "../arguments/index.js";
 import { CallbackHandler, DefaultFlowCallback, type TrainerCallback } from "../callbacks/callbacks.js";
 import { EarlyStoppingCallback, type EarlyStoppingOptions } from "../callbacks/earlyStopping.js";
@@ -15,7 +16,7 @@ import type { Optimizer } from "../optim/optimizer.js";
 import { DamagedCheckpoint } from "../runFolder/checkpointState.js";
 import { type CheckpointFolder, findCheckpoint, tidy } from "../runFolder/checkpoints.js";
 import type { SettableValues } from "../runFolder/control.js";
-import { RUN } from "../runFolder/files.js";
+import { HEALTH_LOG, RUN } from "../runFolder/files.js";
 import { openOutputDir } from "../runFolder/outputDir.js";
 import { RecordWriter } from "../runFolder/record.js";
 import type { TrainOutput } from "../runFolder/state.js";
@@ -279,6 +280,7 @@ export class Trainer {
       await loop.initEnd();
       const resumed = checkpoint && (await this.#continueFrom(loop, checkpoint, damaged));
       onBegin();
+      if (!resumed) await rm(join(args.output_dir, HEALTH_LOG), { force: true }); // of an earlier run that saved nothing
       await record.planned(settings.plan, resumed?.step ?? 0);
       const output = await loop.run();
       const paging = describePaging(await optimizer.stats());

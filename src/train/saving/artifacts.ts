@@ -2,19 +2,26 @@
 
 import { copyFile, mkdir, readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { ADAPTER_CONFIG, CHAT_TEMPLATES, CONFIG, GENERATION_CONFIG, isTokenizerFile } from "../../files/modelFolder.js";
+import {
+  ADAPTER_CONFIG,
+  CHAT_TEMPLATES,
+  CONFIG,
+  GENERATION_CONFIG,
+  isTokenizerFile,
+  TOKENIZER_CONFIG,
+} from "../../files/modelFolder.js";
 import { writeSafetensors, writeShardedSafetensors } from "../../files/safetensorsWriter.js";
 import { adapterConfigJson, adapterEntries } from "../../peft/adapterFile.js";
 import { TRAINER_STATE } from "../../runFolder/files.js";
 import { stateJson, type TrainerState } from "../../runFolder/state.js";
-import { replaceFile, sync, writeSynced } from "../../support/durable.js";
+import { replaceFile, sync, textOf, writeSynced } from "../../support/durable.js";
 import { UserError } from "../../support/errors.js";
 import type { PreparedRun } from "../prepare.js";
 
 /** Writes the trained weights, their config and the tokenizer into `folder`, each file whole or not at all. */
 export async function writeModelFiles(
   folder: string,
-  { model, lora, modelFolder, modelName }: PreparedRun,
+  { model, lora, modelFolder, modelName, eos }: PreparedRun,
 ): Promise<void> {
   const templates = await readdir(join(modelFolder, CHAT_TEMPLATES)).catch(() => []);
   for (const path of [...(await readdir(modelFolder)), ...templates.map((name) => `${CHAT_TEMPLATES}/${name}`)]) {
@@ -23,6 +30,7 @@ export async function writeModelFiles(
     await copyFile(join(modelFolder, path), join(folder, path));
     await sync(join(folder, path));
   }
+  if (eos) await endWith(folder, eos, { tokenizerOnly: lora !== undefined });
   if (lora) {
     await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model));
     await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora.config, modelName, lora.paths));
@@ -38,7 +46,28 @@ export async function writeModelFiles(
     })),
   );
   const { torch_dtype: _, ...source } = model.config.source;
-  await writeSynced(join(folder, CONFIG), `${JSON.stringify({ ...source, dtype: "float32" }, null, 2)}\n`);
+  const config = { ...source, dtype: "float32", ...(eos ? { eos_token_id: eos.id } : {}) };
+  await writeSynced(join(folder, CONFIG), `${JSON.stringify(config, null, 2)}\n`);
+}
+
+/** Answers end with the token that `eos_token` named: as in transformers, tokenizer and generation config say so. */
+async function endWith(
+  folder: string,
+  { token, id }: { token: string; id: number },
+  { tokenizerOnly }: { tokenizerOnly: boolean },
+): Promise<void> {
+  await change(join(folder, TOKENIZER_CONFIG), (config) => ({ ...config, eos_token: token }));
+  if (tokenizerOnly) return;
+  await change(join(folder, GENERATION_CONFIG), ({ eos_token_id: before, ...config }) => ({
+    ...config,
+    eos_token_id: [...new Set([id, ...[before ?? []].flat()])],
+  }));
+}
+
+/** A file that is not there counts as an empty one. */
+async function change(path: string, how: (value: Record<string, unknown>) => Record<string, unknown>): Promise<void> {
+  const before = JSON.parse((await textOf(path)) ?? "{}") as Record<string, unknown>;
+  await writeSynced(path, `${JSON.stringify(how(before), null, 2)}\n`);
 }
 
 /** The trained model at the top of output_dir; `trainer_state.json` comes last. */
