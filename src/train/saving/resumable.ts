@@ -11,7 +11,7 @@ import { type CheckpointState, DamagedCheckpoint } from "../../runFolder/checkpo
 import { ARGUMENTS, OPTIMIZER, RESUME, RNG, TRAINER_STATE } from "../../runFolder/files.js";
 import { stateJson } from "../../runFolder/state.js";
 import { writeSynced } from "../../support/durable.js";
-import { type Device, flush, noGrad, ops, rngState, scope, setRngState, type Tensor } from "../../torch/index.js";
+import { type Device, flush, noGrad, ops, rngStates, scope, setRngState, type Tensor } from "../../torch/index.js";
 
 const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
 
@@ -25,11 +25,14 @@ export async function writeResumable(
   await writeSynced(join(folder, ARGUMENTS), json(args));
   await writeSynced(join(folder, RESUME), json({ identity, device, tally }));
   await writeSafetensors(join(folder, OPTIMIZER), optimizer);
-  const devices: Device[] = device === "cpu" ? ["cpu"] : ["cpu", device];
-  const random = await Promise.all(devices.map(async (name) => ({ name, state: await rngState(name) })));
   await writeSafetensors(
     join(folder, RNG),
-    random.map(({ name, state }) => ({ name, dtype: "U8", shape: [state.length], data: async () => state })),
+    [...(await rngStates(device))].map(([name, state]) => ({
+      name,
+      dtype: "U8",
+      shape: [state.length],
+      data: async () => state,
+    })),
   );
 }
 
