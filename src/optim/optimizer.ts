@@ -21,6 +21,11 @@ export interface PagingStats {
 export interface Optimizer {
   /** One update from the gradients times `gradientScale`, enqueued; the gradients may be overwritten. */
   step(gradients: Tensor[], learningRate: number, gradientScale: number): void;
+  /**
+   * Takes the last step out of the count of updates, after the engine has told that it failed or was skipped. One that
+   * found too little memory has changed nothing: it can be made again.
+   */
+  undoStep(): void;
   /** The state by parameter, as it is when each entry is read. */
   stateEntries(): TensorEntry[];
   /** Takes a state over; `read` gives a tensor of its own for a name and shape that stateEntries lists. */
