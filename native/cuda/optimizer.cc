@@ -43,7 +43,10 @@ struct Cuda {
   }
 };
 
-TORCH_LIBRARY_IMPL(slimtune, CUDA, library) { OptimizerOps<Cuda>::implement(library); }
+TORCH_LIBRARY_IMPL(slimtune, CUDA, library) {
+  OptimizerOps<Cuda>::implement(library);
+  library.impl("torch_adamw_step_", OptimizerOps<Cuda>::torchAdamW);
+}
 
 }  // namespace
 }  // namespace slimtune::cuda

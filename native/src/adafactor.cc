@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -55,62 +56,90 @@ SLIMTUNE_VECTORISED void apply(float* p, const float* gradient, const float* fac
 }
 
 /// One value for each 1/√mean.
-std::vector<float> inverseRoots(const float* means, int64_t count) {
-  std::vector<float> roots(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; i++) roots[static_cast<size_t>(i)] = 1.f / std::sqrt(means[i]);
-  return roots;
+void inverseRoots(const float* means, float* roots, int64_t count) {
+  for (int64_t i = 0; i < count; i++) roots[i] = 1.f / std::sqrt(means[i]);
+}
+
+/// Rows of a matrix [R, C] that are taken together.
+int64_t chunkRows(int64_t R, int64_t C) { return std::max<int64_t>({1, kChunk / C, at::divup(R, kMostChunks)}); }
+
+/// Floats that the update of a tensor works in: a matrix's column sums of each chunk and column factors, a vector's factors.
+int64_t workspaceOf(const at::Tensor& self) {
+  if (self.numel() == 0 || self.dim() == 1) return self.numel();
+  const int64_t R = self.size(0), C = self.size(1);
+  return (at::divup(R, chunkRows(R, C)) + 1) * C;
+}
+
+/// Large ones are parallel inside and share a workspace, small ones are among each other.
+bool isLarge(const at::Tensor& self) { return self.numel() > kChunk; }
+
+/// Where each parameter's workspace begins, and at last its size in all.
+std::vector<int64_t> workspacePlaces(at::TensorList self) {
+  int64_t end = 0;
+  for (const at::Tensor& each : self) {
+    if (isLarge(each)) end = std::max(end, workspaceOf(each));
+  }
+  std::vector<int64_t> places;
+  for (const at::Tensor& each : self) {
+    places.push_back(isLarge(each) ? 0 : end);
+    if (!isLarge(each)) end += workspaceOf(each);
+  }
+  places.push_back(end);
+  return places;
 }
 
 /// p, gradient [R, C]; rowMeans [R], columnMeans [C].
 void updateMatrix(const Adafactor& o, float* p, const float* gradient, float* rowMeans, float* columnMeans, int64_t R,
-                  int64_t C) {
-  const int64_t rows = std::max<int64_t>({1, kChunk / C, (R + kMostChunks - 1) / kMostChunks});  // of a chunk
-  const int64_t chunks = (R + rows - 1) / rows;
+                  int64_t C, float* workspace) {
+  const int64_t rows = chunkRows(R, C);
+  const int64_t chunks = at::divup(R, rows);
+  float* const columnSums = workspace;  // [chunks, C]
+  float* const columnFactors = workspace + chunks * C;
+  std::fill(columnSums, columnFactors, 0.f);
   const auto eachChunk = [&](auto&& work) {
     at::parallel_for(0, chunks, 1, [&](int64_t first, int64_t last) {
       for (int64_t c = first; c < last; c++) work(static_cast<size_t>(c), c * rows, std::min((c + 1) * rows, R));
     });
   };
 
-  std::vector<float> columnSums(static_cast<size_t>(chunks * C));
   eachChunk([&](size_t chunk, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-      float* columns = columnSums.data() + static_cast<int64_t>(chunk) * C;
+      float* columns = columnSums + static_cast<int64_t>(chunk) * C;
       const float squares = addSquares(gradient + i * C, o.scale, columns, C);
       o.follow(rowMeans[i], squares / static_cast<float>(C) + o.eps);
     }
   });
   for (int64_t j = 0; j < C; j++) {
     double sum = 0;
-    for (int64_t chunk = 0; chunk < chunks; chunk++) sum += columnSums[static_cast<size_t>(chunk * C + j)];
+    for (int64_t chunk = 0; chunk < chunks; chunk++) sum += columnSums[chunk * C + j];
     o.follow(columnMeans[j], static_cast<float>(sum / static_cast<double>(R)) + o.eps);
   }
 
   // The mean square of an element is about its row's times its column's, over the mean of the rows'.
   const double mean = std::accumulate(rowMeans, rowMeans + R, 0.) / static_cast<double>(R);
-  const std::vector<float> columnFactors = inverseRoots(columnMeans, C);
+  inverseRoots(columnMeans, columnFactors, C);
   const auto rowFactor = [&](int64_t i) { return o.scale / std::sqrt(rowMeans[i] / static_cast<float>(mean)); };
-  std::vector<double> squares(static_cast<size_t>(chunks));
+  std::array<double, kMostChunks> squares{};
   eachChunk([&](size_t chunk, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const double factor = rowFactor(i);
-      squares[chunk] += factor * factor * sumSquares(gradient + i * C, columnFactors.data(), C);
+      squares[chunk] += factor * factor * sumSquares(gradient + i * C, columnFactors, C);
     }
   });
   const float rate = o.rate(std::accumulate(squares.begin(), squares.end(), 0.), R * C);
   eachChunk([&](size_t, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-      apply(p + i * C, gradient + i * C, columnFactors.data(), 1.f - o.weightDecay * o.lr, rate * rowFactor(i), C);
+      apply(p + i * C, gradient + i * C, columnFactors, 1.f - o.weightDecay * o.lr, rate * rowFactor(i), C);
     }
   });
 }
 
-/// p, gradient, means [N]
-void updateVector(const Adafactor& o, float* p, const float* gradient, float* means, int64_t N) {
+/// p, gradient, means, factors [N]
+void updateVector(const Adafactor& o, float* p, const float* gradient, float* means, int64_t N, float* factors) {
   for (int64_t i = 0; i < N; i++) o.follow(means[i], gradient[i] * o.scale * (gradient[i] * o.scale) + o.eps);
-  const std::vector<float> factors = inverseRoots(means, N);
-  const double squares = static_cast<double>(o.scale) * o.scale * sumSquares(gradient, factors.data(), N);
-  apply(p, gradient, factors.data(), 1.f - o.weightDecay * o.lr, o.rate(squares, N) * o.scale, N);
+  inverseRoots(means, factors, N);
+  const double squares = static_cast<double>(o.scale) * o.scale * sumSquares(gradient, factors, N);
+  apply(p, gradient, factors, 1.f - o.weightDecay * o.lr, o.rate(squares, N) * o.scale, N);
 }
 
 Adafactor settings(double gradientScale, double lr, double weightDecay, double decay, double eps, double clipThreshold) {
@@ -143,32 +172,42 @@ std::vector<size_t> checkedPlaces(at::TensorList self, at::TensorList gradients,
   return first;
 }
 
-void adafactorStep(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale, double lr,
-                   double weightDecay, double decay, double eps, double clipThreshold) {
+/// What an update of these parameters works in: made once, so that an update finds it there.
+at::Tensor adafactorWorkspace(at::TensorList self) {
+  for (const at::Tensor& each : self) TORCH_CHECK(each.dim() == 1 || each.dim() == 2, "expected vectors and matrices");
+  return at::empty({workspacePlaces(self).back()}, at::kFloat);
+}
+
+void adafactorStep(at::TensorList self, at::TensorList gradients, at::TensorList states, const at::Tensor& workspace,
+                   double gradientScale, double lr, double weightDecay, double decay, double eps, double clipThreshold) {
   const Adafactor o = settings(gradientScale, lr, weightDecay, decay, eps, clipThreshold);
   const std::vector<size_t> first = checkedPlaces(self, gradients, states);
+  const std::vector<int64_t> places = workspacePlaces(self);
+  TORCH_CHECK(workspace.is_cpu() && workspace.scalar_type() == at::kFloat && workspace.is_contiguous() &&
+                  workspace.numel() >= places.back(),
+              "the workspace must be contiguous float32 of ", places.back(), " elements or more");
   const auto update = [&](size_t i) {
     if (self[i].numel() == 0) return;
     float* p = self[i].data_ptr<float>();
     const float* gradient = gradients[i].data_ptr<float>();
     float* rows = states[first[i]].data_ptr<float>();
-    if (self[i].dim() == 1) return updateVector(o, p, gradient, rows, self[i].numel());
-    updateMatrix(o, p, gradient, rows, states[first[i] + 1].data_ptr<float>(), self[i].size(0), self[i].size(1));
+    float* own = workspace.data_ptr<float>() + places[i];
+    if (self[i].dim() == 1) return updateVector(o, p, gradient, rows, self[i].numel(), own);
+    updateMatrix(o, p, gradient, rows, states[first[i] + 1].data_ptr<float>(), self[i].size(0), self[i].size(1), own);
   };
-  // Large ones are parallel inside, small ones among each other.
   for (size_t i = 0; i < self.size(); i++) {
-    if (self[i].numel() > kChunk) update(i);
+    if (isLarge(self[i])) update(i);
   }
   at::parallel_for(0, static_cast<int64_t>(self.size()), 1, [&](int64_t begin, int64_t last) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(last); i++) {
-      if (self[i].numel() <= kChunk) update(i);
+      if (!isLarge(self[i])) update(i);
     }
   });
 }
 
-/// The same of ATen's ops, for other devices, which wait for nothing.
-void composedStep(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale, double lr,
-                  double weightDecay, double decay, double eps, double clipThreshold) {
+/// The same of ATen's ops, for other devices, which wait for nothing. It works in temporaries of its own.
+void composedStep(at::TensorList self, at::TensorList gradients, at::TensorList states, const at::Tensor&,
+                  double gradientScale, double lr, double weightDecay, double decay, double eps, double clipThreshold) {
   const Adafactor o = settings(gradientScale, lr, weightDecay, decay, eps, clipThreshold);
   const std::vector<size_t> first = checkedPlaces(self, gradients, states);
   const auto followed = [&](const at::Tensor& means, const at::Tensor& now) {
@@ -192,12 +231,21 @@ void composedStep(at::TensorList self, at::TensorList gradients, at::TensorList 
 }
 
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
+  library.def("adafactor_workspace(Tensor[] self) -> Tensor");
   library.def(
-      "adafactor_step_(Tensor(a!)[] self, Tensor[] gradients, Tensor(b!)[] states, float gradient_scale, float lr, "
-      "float weight_decay, float decay, float eps, float clip_threshold) -> ()");
+      "adafactor_step_(Tensor(a!)[] self, Tensor[] gradients, Tensor(b!)[] states, Tensor(c!) workspace, "
+      "float gradient_scale, float lr, float weight_decay, float decay, float eps, float clip_threshold) -> ()");
 }
-TORCH_LIBRARY_IMPL(slimtune, CPU, library) { library.impl("adafactor_step_", adafactorStep); }
-TORCH_LIBRARY_IMPL(slimtune, CompositeExplicitAutograd, library) { library.impl("adafactor_step_", composedStep); }
+TORCH_LIBRARY_IMPL(slimtune, CPU, library) {
+  library.impl("adafactor_workspace", adafactorWorkspace);
+  library.impl("adafactor_step_", adafactorStep);
+}
+TORCH_LIBRARY_IMPL(slimtune, CompositeExplicitAutograd, library) {
+  library.impl("adafactor_workspace", [](at::TensorList self) {
+    return at::empty({0}, self.empty() ? at::TensorOptions() : self[0].options());
+  });
+  library.impl("adafactor_step_", composedStep);
+}
 
 }  // namespace
 }  // namespace slimtune

@@ -115,43 +115,8 @@ std::vector<Slot> inputsOf(const Call& call) {
   return slots;
 }
 
-/// The fused AdamW kernel of the CPU walks five arrays with one index and checks none of them against the others.
-void checkFusedAdamW(const std::vector<c10::IValue>& stack) {
-  const auto parameters = stack[0].toTensorVector();
-  const auto check = [&](size_t argument, const char* name) {
-    const auto list = stack[argument].toTensorVector();
-    TORCH_CHECK(list.size() == parameters.size(), name, " has ", list.size(), " tensors, ", parameters.size(),
-                " were expected");
-    for (size_t i = 0; i < list.size(); i++) {
-      const at::Tensor& parameter = parameters[i];
-      TORCH_CHECK(list[i].sizes() == parameter.sizes() && list[i].scalar_type() == parameter.scalar_type() &&
-                      list[i].device() == parameter.device() && list[i].layout() == at::kStrided &&
-                      list[i].is_contiguous(),
-                  name, "[", i, "] must be contiguous, of the parameter's shape ", parameter.sizes(), " and dtype ",
-                  parameter.scalar_type());
-    }
-  };
-  check(0, "self");
-  check(1, "grads");
-  check(2, "exp_avgs");
-  check(3, "exp_avg_sqs");
-  if (!stack[4].toTensorVector().empty()) check(4, "max_exp_avg_sqs");
-  const auto steps = stack[5].toTensorVector();
-  TORCH_CHECK(steps.size() == parameters.size(), "state_steps has ", steps.size(), " tensors, ", parameters.size(),
-              " were expected");
-  for (const auto& step : steps) {
-    TORCH_CHECK(step.numel() == 1 && step.scalar_type() == at::kFloat, "each of state_steps must be one float32");
-  }
-  if (stack[13].isTensor()) {
-    const at::Tensor& scale = stack[13].toTensor();
-    TORCH_CHECK(scale.numel() == 1 && scale.scalar_type() == at::kFloat, "grad_scale must be one float32");
-  }
-  TORCH_CHECK(stack[14].isNone(), "found_inf is not supported");
-}
-
 void execute(Engine& engine, Call& call) {
   fill(engine, call);
-  if (call.op->name == "aten::_fused_adamw_") checkFusedAdamW(call.stack);
   c10::AutoGradMode mode(call.grad);
   call.op->handle.callBoxed(call.stack);
 }

@@ -9,7 +9,6 @@ namespace {
 // Sorted. tests/bridge/fuzz.test.ts throws random arguments at each.
 constexpr std::string_view kOpen[] = {
     "aten::_foreach_norm.Scalar",
-    "aten::_fused_adamw_",  // with checks of our own: dispatch.cc
     "aten::add.Scalar",
     "aten::add.Tensor",
     "aten::add_.Scalar",
@@ -63,6 +62,7 @@ constexpr std::string_view kOpen[] = {
     "aten::zeros",
     "aten::zeros_like",
     "slimtune::adafactor_step_",
+    "slimtune::adafactor_workspace",
     "slimtune::adagrad_step_",
     "slimtune::adamw_step_",
     "slimtune::ademamix_step_",
@@ -78,6 +78,7 @@ constexpr std::string_view kOpen[] = {
     "slimtune::rmsprop_step_",
     "slimtune::rope",
     "slimtune::sgd_step_",
+    "slimtune::torch_adamw_step_",
 };
 
 }  // namespace

@@ -55,6 +55,15 @@ struct OptimizerOps {
 
   static float narrow(double value) { return static_cast<float>(value); }
 
+  static void torchAdamW(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale,
+                         double lr, double weightDecay, int64_t step_, double beta1, double beta2, double eps) {
+    const auto t = static_cast<double>(step_);
+    step(TorchAdamWRule<false>{narrow(1 / gradientScale), narrow(-lr / (1 - std::pow(beta1, t))),
+                               narrow(1 - lr * weightDecay), narrow(1 - beta1), narrow(beta2), narrow(1 - beta2),
+                               narrow(std::sqrt(1 - std::pow(beta2, t))), narrow(eps)},
+         {self, gradients, states, {}});
+  }
+
   static void adamw(at::TensorList self, at::TensorList gradients, at::TensorList states, at::TensorList scales,
                     double gradientScale, double lr, double weightDecay, int64_t step_, double beta1, double beta2,
                     double eps) {

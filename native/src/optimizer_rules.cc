@@ -1,29 +1,7 @@
 // The rules over runs of elements, on the CPU.
-#include "optimizer_rules.h"
-
-#include "vectorised.h"
+#include "rule_loop.h"
 
 namespace slimtune {
-namespace {
-
-/// One element; without loops over the states, which GCC would not vectorise.
-template <class Rule>
-SLIMTUNE_INLINE void one(const Rule& rule, float& p, float gradient, float* a, float* b, float* c, int64_t i) {
-  constexpr int kStates = Rule::kStates;
-  float state[kMostStates] = {kStates > 0 ? a[i] : 0.f, kStates > 1 ? b[i] : 0.f, kStates > 2 ? c[i] : 0.f};
-  rule.element(p, gradient, state);
-  if constexpr (kStates > 0) a[i] = state[0];
-  if constexpr (kStates > 1) b[i] = state[1];
-  if constexpr (kStates > 2) c[i] = state[2];
-}
-
-template <class Rule>
-SLIMTUNE_VECTORISED void run(Rule rule, float* p, const float* gradient, float* a, float* b, float* c, int64_t count) {
-#pragma omp simd
-  for (int64_t i = 0; i < count; i++) one(rule, p[i], gradient[i], a, b, c, i);
-}
-
-}  // namespace
 
 template <class Rule>
 void update(const Rule& rule, float* p, const float* gradient, float* const* states, int64_t count) {
@@ -32,6 +10,6 @@ void update(const Rule& rule, float* p, const float* gradient, float* const* sta
 }
 #define SLIMTUNE_INSTANTIATE(...) \
   template void update(const __VA_ARGS__&, float*, const float*, float* const*, int64_t);
-SLIMTUNE_EACH_RULE(SLIMTUNE_INSTANTIATE)
+SLIMTUNE_EACH_OTHER_RULE(SLIMTUNE_INSTANTIATE)
 
 }  // namespace slimtune

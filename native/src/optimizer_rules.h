@@ -3,6 +3,8 @@
 // update computes once (learning rate, corrections of bias) are members; `scale` is the factor of gradient clipping.
 #pragma once
 
+#include <math.h>
+
 #include <cmath>
 #include <cstdint>
 
@@ -21,10 +23,35 @@ template <typename T>
 SLIMTUNE_ELEMENT T average(float decay, const T& before, const T& now) {
   return decay * before + (1.f - decay) * now;
 }
+/// a·b + c, rounded once.
+SLIMTUNE_ELEMENT float fused(float a, float b, float c) { return fmaf(a, b, c); }
 SLIMTUNE_ELEMENT float sign(float x) { return static_cast<float>((x > 0.f) - (x < 0.f)); }
 
-/// AdamW (https://arxiv.org/abs/1711.05101): weights decay before the update, as in torch.optim.AdamW. (bitsandbytes'
-/// CUDA kernels decay after it, a difference of lr²·λ·update; its CPU path decays before.)
+/// AdamW (https://arxiv.org/abs/1711.05101) with the very bits of LibTorch's fused op on a CPU with FMA: that multiplies
+/// and adds in this order, and in another one the last elements of a tensor, too few for its eight lanes.
+template <bool kLast>
+struct TorchAdamWRule {
+  float divisor, step, decay;    // of gradients; -lr / (1 - β1ᵗ); 1 - lr·λ
+  float weight, beta2, weight2;  // 1 - β1, β2, 1 - β2
+  float correction2, eps;        // √(1 - β2ᵗ)
+  static constexpr int kStates = 2;  // m, v
+  static constexpr int64_t kLanes = 8;
+  SLIMTUNE_ELEMENT static constexpr bool hasSign(int state) { return state == 0; }
+  SLIMTUNE_ELEMENT void element(float& p, const float& gradient, float* state) const {
+    using std::sqrt;
+    const float g = gradient / divisor;
+    p = p * decay;
+    const bool nearer = fabsf(weight) < 0.5f;  // m to its old value than to g
+    const float rest = kLast ? -(1.f - weight) : weight - 1.f;  // the same but for a zero's sign
+    state[0] = fused(nearer ? weight : rest, g - state[0], nearer ? state[0] : g);
+    state[1] = kLast ? fused(state[1], beta2, weight2 * g * g) : fused(weight2 * g, g, state[1] * beta2);
+    p = p + step * state[0] / (sqrt(state[1]) / correction2 + eps);
+  }
+  TorchAdamWRule<true> ofLast() const { return {divisor, step, decay, weight, beta2, weight2, correction2, eps}; }
+};
+
+/// AdamW as bitsandbytes computes it, whose 8-bit states it keeps. Weights decay before the update, as on bitsandbytes' CPU
+/// path; its CUDA kernels decay after it, a difference of lr²·λ·update.
 struct AdamWRule {
   float scale, lr, decay;  // decay: 1 - lr·λ
   float beta1, beta2, eps;
@@ -134,13 +161,14 @@ struct AdagradRule {
   }
 };
 
-/// Applies a macro to every rule.
-#define SLIMTUNE_EACH_RULE(apply)                                                                              \
+/// Applies a macro to every rule, and to those but the first, which is compiled by itself.
+#define SLIMTUNE_EACH_RULE(apply) apply(TorchAdamWRule<false>) SLIMTUNE_EACH_OTHER_RULE(apply)
+#define SLIMTUNE_EACH_OTHER_RULE(apply)                                                                        \
   apply(AdamWRule) apply(LionRule) apply(AdEMAMixRule) apply(SGDRule<false>) apply(SGDRule<true>)              \
       apply(RMSpropRule<false, false>) apply(RMSpropRule<false, true>) apply(RMSpropRule<true, false>)         \
           apply(RMSpropRule<true, true>) apply(AdagradRule)
 
-/// A run of elements, on the CPU.
+/// A run of elements, on the CPU; but for a tensor's last run it is of a multiple of 8.
 template <class Rule>
 void update(const Rule& rule, float* p, const float* gradient, float* const* states, int64_t count);
 

@@ -118,11 +118,24 @@ struct Composition {
   }
 };
 
+/// LibTorch's fused AdamW itself, which every device has.
+void composedTorchAdamW(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale,
+                        double lr, double weightDecay, int64_t step, double beta1, double beta2, double eps) {
+  checkUpdate({self, gradients, states, {}}, 2);
+  if (self.empty()) return;
+  const at::Tensor count = at::full({}, static_cast<double>(step), self[0].options());
+  const at::Tensor divisor = at::full({}, 1 / gradientScale, self[0].options());
+  at::_fused_adamw_(self, gradients, states.slice(0, self.size()), states.slice(self.size()), {},
+                    std::vector<at::Tensor>(self.size(), count), lr, beta1, beta2, weightDecay, eps, /*amsgrad=*/false,
+                    /*maximize=*/false, divisor);
+}
+
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   const std::string lists = "(Tensor(a!)[] self, Tensor[] gradients, Tensor(b!)[] states, ";
   const std::string scales = "Tensor(c!)[] scales, ";
   const std::string rates = "float gradient_scale, float lr, float weight_decay, ";
   const auto define = [&](const std::string& schema) { library.def(schema.c_str()); };
+  define("torch_adamw_step_" + lists + rates + "int step, float beta1, float beta2, float eps) -> ()");
   define("adamw_step_" + lists + scales + rates + "int step, float beta1, float beta2, float eps) -> ()");
   define("lion_step_" + lists + scales + rates + "float beta1, float beta2) -> ()");
   define("ademamix_step_" + lists + scales + rates +
@@ -132,8 +145,14 @@ TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   define("adagrad_step_" + lists + rates + "float eps) -> ()");
 }
 
-TORCH_LIBRARY_IMPL(slimtune, CPU, library) { OptimizerOps<Cpu>::implement(library); }
-TORCH_LIBRARY_IMPL(slimtune, CompositeExplicitAutograd, library) { OptimizerOps<Composition>::implement(library); }
+TORCH_LIBRARY_IMPL(slimtune, CPU, library) {
+  OptimizerOps<Cpu>::implement(library);
+  library.impl("torch_adamw_step_", OptimizerOps<Cpu>::torchAdamW);
+}
+TORCH_LIBRARY_IMPL(slimtune, CompositeExplicitAutograd, library) {
+  OptimizerOps<Composition>::implement(library);
+  library.impl("torch_adamw_step_", composedTorchAdamW);
+}
 
 }  // namespace
 }  // namespace slimtune

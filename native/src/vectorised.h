@@ -8,7 +8,8 @@
 
 // A function so marked is compiled for three generations of x86-64 and chosen when the library is loaded. What it calls
 // must be SLIMTUNE_INLINE, so that it is compiled with it. On Arm, NEON is the baseline.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__)
+#ifdef SLIMTUNE_VECTORISED  // a test chooses
+#elif defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__)
 #define SLIMTUNE_VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define SLIMTUNE_VECTORISED

@@ -18,12 +18,14 @@ export function adafactor(): UpdateRule {
       if (columns === undefined) return [float32State("exp_avg_sq", shape)];
       return [float32State("exp_avg_sq_row", [rows!]), float32State("exp_avg_sq_col", [columns])];
     },
+    workspace: (parameters) => optimizerOps.adafactorWorkspace(parameters.map(({ tensor }) => tensor)),
     update: (slots, options) =>
       optimizerOps.adafactorStep_(
         {
           parameters: slots.map(({ parameter }) => parameter.tensor),
           gradients: slots.map(({ gradient }) => gradient),
           states: slots.flatMap(({ states }) => states),
+          workspace: options.workspace!,
         },
         { ...options, decay: 1 - options.step ** DECAY_RATE, eps: EPS, clipThreshold: CLIP_THRESHOLD },
       ),

@@ -6,7 +6,7 @@
  */
 import { optimizerOps } from "../torch/index.js";
 import { elementwise } from "./elementwise.js";
-import { float32State, type UpdateRule } from "./updateRule.js";
+import type { UpdateRule } from "./updateRule.js";
 
 export interface AdamWConfig {
   beta1: number;
@@ -16,21 +16,10 @@ export interface AdamWConfig {
 
 const STATES = ["exp_avg", "exp_avg_sq"] as const;
 
-/** States in float32, by PyTorch's own fused op. */
 export function adamW(config: AdamWConfig): UpdateRule {
-  return {
-    states: ({ shape }) => STATES.map((name) => float32State(name, shape)),
-    update: (slots, options) =>
-      optimizerOps.fusedAdamW_(
-        {
-          parameters: slots.map(({ parameter }) => parameter.tensor),
-          gradients: slots.map(({ gradient }) => gradient),
-          expAvgs: slots.map(({ states }) => states[0]!),
-          expAvgSqs: slots.map(({ states }) => states[1]!),
-        },
-        { ...config, ...options },
-      ),
-  };
+  return elementwise(STATES, 32, (tensors, options) =>
+    optimizerOps.torchAdamWStep_(tensors, { ...config, ...options }),
+  );
 }
 
 export function adamW8bit(config: AdamWConfig): UpdateRule {

@@ -21,7 +21,10 @@ export interface PagingStats {
 export interface Optimizer {
   /** One update from the gradients times `gradientScale`, enqueued; the gradients may be overwritten. */
   step(gradients: Tensor[], learningRate: number, gradientScale: number): void;
-  /** The last step failed on its way and changed nothing: it does not count. */
+  /**
+   * Takes the last step out of the count of updates, after the engine has told that it failed or was skipped. One that
+   * found too little memory has changed nothing: it can be made again.
+   */
   undoStep(): void;
   /** The state by parameter, as it is when each entry is read. */
   stateEntries(): TensorEntry[];

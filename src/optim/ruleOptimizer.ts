@@ -20,6 +20,7 @@ export class RuleOptimizer implements Optimizer {
   readonly #weightDecay: number;
   readonly #memory: StateMemory;
   readonly #pages: { page: StatePage; members: Member[] }[];
+  readonly #workspace: Tensor | undefined;
   #step = 0;
 
   /** @throws UserError when the memory has no room for the states */
@@ -37,11 +38,12 @@ export class RuleOptimizer implements Optimizer {
         states: specs[index]!.map((spec) => keep(page.zeros(spec))),
       })),
     }));
+    this.#workspace = rule.workspace && keep(rule.workspace(parameters));
   }
 
   step(gradients: Tensor[], learningRate: number, gradientScale: number): void {
     this.#step++;
-    const options = { step: this.#step, lr: learningRate, gradientScale, device: this.#memory.device };
+    const options = { step: this.#step, lr: learningRate, gradientScale, workspace: this.#workspace };
     noGrad(() => {
       for (const { page, members } of this.#pages) {
         page.enter();
@@ -50,7 +52,7 @@ export class RuleOptimizer implements Optimizer {
             .filter(({ parameter }) => decays(parameter.name) === decayed)
             .map((member) => ({ ...member, gradient: gradients[member.index]! }));
           if (slots.length > 0) {
-            scope(() => this.#rule.update(slots, { ...options, weightDecay: decayed ? this.#weightDecay : 0 }));
+            this.#rule.update(slots, { ...options, weightDecay: decayed ? this.#weightDecay : 0 });
           }
         }
         page.leave();
@@ -106,6 +108,7 @@ export class RuleOptimizer implements Optimizer {
 
   dispose(): void {
     for (const { tensor } of this.#states()) tensor.dispose();
+    this.#workspace?.dispose();
     this.#memory.dispose();
   }
 

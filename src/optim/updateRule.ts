@@ -1,5 +1,5 @@
 /** What makes one optimizer differ from another: the states it keeps for a parameter, and its update. */
-import { type Device, type DType, dtypeBytes, type Tensor } from "../torch/index.js";
+import { type DType, dtypeBytes, type Tensor } from "../torch/index.js";
 import type { TrainedParameter } from "./optimizer.js";
 
 export interface StateSpec {
@@ -22,13 +22,18 @@ export interface UpdateOptions {
   weightDecay: number;
   /** What every gradient is multiplied by first: clipping. */
   gradientScale: number;
-  /** Of the weights and states. */
-  device: Device;
+  /** That of the rule, where it has one. */
+  workspace: Tensor | undefined;
 }
 
 export interface UpdateRule {
   states(parameter: TrainedParameter): StateSpec[];
-  /** Updates the weights and the states of some parameters, enqueued. */
+  /** Memory for updates of these parameters or some of them. It is made once. */
+  workspace?(parameters: readonly TrainedParameter[]): Tensor;
+  /**
+   * Updates the weights and the states of some parameters, enqueued. It makes no tensor: where memory runs out an update
+   * has not begun, and can be made again.
+   */
   update(slots: readonly Slot[], options: UpdateOptions): void;
 }
 

@@ -2,9 +2,7 @@
  * One update of many parameters by one op. Tensors are float32 and contiguous; `gradientScale` multiplies every gradient
  * first, which is how clipping costs no pass of its own.
  */
-import type { Device } from "./device.js";
-import { opInPlace } from "./dispatch.js";
-import { float32 } from "./ops.js";
+import { op, opInPlace } from "./dispatch.js";
 import type { Tensor } from "./tensor.js";
 
 export interface Rates {
@@ -30,39 +28,13 @@ export interface AdamWOptions extends Rates {
   eps: number;
 }
 
-export interface FusedAdamWTensors {
-  parameters: Tensor[];
-  gradients: Tensor[];
-  expAvgs: Tensor[];
-  expAvgSqs: Tensor[];
+/** torch.optim's, with the bits of PyTorch's fused op; states are float32. */
+export function torchAdamWStep_({ parameters, gradients, states }: ElementwiseTensors, options: AdamWOptions): void {
+  const { step, beta1, beta2, eps } = options;
+  opInPlace("slimtune::torch_adamw_step_", parameters, gradients, states, ...rates(options), step, beta1, beta2, eps);
 }
 
-/** PyTorch's fused AdamW; a `gradientScale` other than 1 is written back into the gradients. */
-export function fusedAdamW_(tensors: FusedAdamWTensors, options: AdamWOptions & { device: Device }): void {
-  const { parameters, gradients, expAvgs, expAvgSqs } = tensors;
-  const { lr, beta1, beta2, weightDecay, eps, step, gradientScale, device } = options;
-  const count = float32([step], [], device);
-  const divisor = gradientScale === 1 ? undefined : float32([1 / gradientScale], [], device);
-  const [amsgrad, maximize] = [false, false];
-  opInPlace(
-    "aten::_fused_adamw_",
-    parameters,
-    gradients,
-    expAvgs,
-    expAvgSqs,
-    [],
-    parameters.map(() => count),
-    lr,
-    beta1,
-    beta2,
-    weightDecay,
-    eps,
-    amsgrad,
-    maximize,
-    divisor,
-  );
-}
-
+/** bitsandbytes'. */
 export function adamWStep_(tensors: ElementwiseTensors, options: AdamWOptions): void {
   const { step, beta1, beta2, eps } = options;
   opInPlace("slimtune::adamw_step_", ...lists(tensors), ...rates(options), step, beta1, beta2, eps);
@@ -117,6 +89,8 @@ export interface AdafactorTensors {
   gradients: Tensor[];
   /** Of a matrix [R, C] the mean squares of its rows [R] and of its columns [C], of a vector [N]. */
   states: Tensor[];
+  /** Of `adafactorWorkspace` for these parameters, or for more. */
+  workspace: Tensor;
 }
 
 export interface AdafactorOptions extends Rates {
@@ -126,9 +100,16 @@ export interface AdafactorOptions extends Rates {
   clipThreshold: number;
 }
 
-export function adafactorStep_({ parameters, gradients, states }: AdafactorTensors, options: AdafactorOptions): void {
+/** What updates of these parameters work in. */
+export function adafactorWorkspace(parameters: Tensor[]): Tensor {
+  return op("slimtune::adafactor_workspace", parameters);
+}
+
+export function adafactorStep_(tensors: AdafactorTensors, options: AdafactorOptions): void {
+  const { parameters, gradients, states, workspace } = tensors;
   const { decay, eps, clipThreshold } = options;
-  opInPlace("slimtune::adafactor_step_", parameters, gradients, states, ...rates(options), decay, eps, clipThreshold);
+  const lists = [parameters, gradients, states, workspace];
+  opInPlace("slimtune::adafactor_step_", ...lists, ...rates(options), decay, eps, clipThreshold);
 }
 
 const lists = ({ parameters, gradients, states, scales }: ElementwiseTensors) => [

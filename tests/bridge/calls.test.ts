@@ -9,6 +9,7 @@ import {
   liveTensors,
   loadNative,
   ops,
+  optimizerOps,
   scope,
   setRequiresGrad,
   type Tensor,
@@ -236,24 +237,32 @@ describe("misuse is an error of JavaScript", () => {
     await expect(flush()).rejects.toThrow(/^backward: grad can be implicitly created only for scalar/);
   });
 
-  it("checks what the fused AdamW kernel does not", async () => {
+  it("checks an update's tensors against each other, and changes nothing where they do not fit", async () => {
     const [p, g, m, v] = [vector(1, 2), vector(1, 2), vector(0, 0), vector(0, 0)];
-    const update = (lists: Tensor[][], steps = [vector(1)], scale?: Tensor) =>
-      opInPlace("aten::_fused_adamw_", ...lists, [], steps, 0.1, 0.9, 0.99, 0, 1e-8, false, false, scale);
-    update([[p], [vector(1)], [m], [v]]);
-    await expect(flush()).rejects.toThrow("grads[0] must be contiguous, of the parameter's shape [2]");
-    update([[p], [g], [m], [track(ops.to(v, "float64"))]]);
-    await expect(flush()).rejects.toThrow("exp_avg_sqs[0] must be contiguous");
-    update([[p], [g], [], [v]]);
-    await expect(flush()).rejects.toThrow("exp_avgs has 0 tensors, 1 were expected");
-    update([[p], [g], [m], [v]], [vector()]);
-    await expect(flush()).rejects.toThrow("each of state_steps must be one float32");
-    update([[p], [g], [m], [v]], [vector(1)], vector(1, 2));
-    await expect(flush()).rejects.toThrow("grad_scale must be one float32");
+    const update = (parameters: Tensor[], gradients: Tensor[], states: Tensor[]) =>
+      opInPlace("slimtune::torch_adamw_step_", parameters, gradients, states, 1, 0.1, 0, 1, 0.9, 0.99, 1e-8);
+    update([p], [vector(1)], [m, v]);
+    await expect(flush()).rejects.toThrow("parameter 0 and its gradient must be contiguous float32 of one size");
+    update([p], [g], [m, track(ops.to(v, "float64"))]);
+    await expect(flush()).rejects.toThrow("state 1 must be contiguous, of its parameter's size and device and float32");
+    update([p], [g], [v]);
+    await expect(flush()).rejects.toThrow("expected a gradient and 2 states for each of 1 parameters, got 1 and 1");
     const turned = track(ops.transpose(track(ops.zeros([2, 3])), 0, 1));
-    update([[turned], [turned], [turned], [turned]]);
-    await expect(flush()).rejects.toThrow("self[0] must be contiguous");
+    update([turned], [turned], [turned, turned]);
+    await expect(flush()).rejects.toThrow("must be contiguous float32");
     expect(await values(p)).toEqual([1, 2]);
+  });
+
+  it("checks Adafactor's workspace", async () => {
+    const [p, g, s] = [vector(1, 2), vector(1, 2), vector(0, 0)];
+    const workspace = track(optimizerOps.adafactorWorkspace([p]));
+    const options = { lr: 0.1, weightDecay: 0, gradientScale: 1, decay: 0, eps: 1e-30, clipThreshold: 1 };
+    const tensors = { parameters: [p], gradients: [g], states: [s], workspace };
+    optimizerOps.adafactorStep_({ ...tensors, workspace: vector(0) }, options);
+    await expect(flush()).rejects.toThrow("the workspace must be contiguous float32 of 2 elements or more");
+    expect(await values(p)).toEqual([1, 2]);
+    optimizerOps.adafactorStep_(tensors, options);
+    expect((await values(p))[0]).toBeCloseTo(0.9, 6);
   });
 
   it("multiplies by a weight without columns", async () => {

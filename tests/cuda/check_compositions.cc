@@ -6,6 +6,10 @@
 
 #include <cstdio>
 
+// Once more, for the instruction set that this is compiled for: the native module has chosen the machine's best.
+#define SLIMTUNE_VECTORISED
+#include "../../native/src/torch_adamw.cc"
+
 using at::Tensor;
 using Tensors = std::vector<Tensor>;
 
@@ -119,6 +123,59 @@ void checkOptimizers() {
   });
 }
 
+/// PyTorch's AdamW bit for bit: the kernel as the native module has it and as it is compiled here (for AVX2), against the
+/// composition, which is LibTorch's fused op.
+void checkTorchAdamW() {
+  const auto any = [](double low, double high) { return low + (high - low) * at::rand({}, at::kDouble).item<double>(); };
+  const auto oneOf = [&](std::vector<double> values) { return values[static_cast<size_t>(any(0, values.size() - 1e-9))]; };
+  const auto scattered = [&](int64_t size) {
+    return at::randn({size}) * at::pow(10, at::rand({size}) * 30 - 20) * at::rand({size}).gt(0.05);
+  };
+  for (int trial = 0; trial < 60; trial++) {
+    Update updates[3];  // LibTorch's, the native module's, this file's
+    for (const int64_t size : {1, 5, 8, 13, 64, 1000, static_cast<int>(any(1, 40000))}) {
+      updates[0].weights.push_back(scattered(size));
+      updates[0].states.push_back(at::zeros({size}));
+    }
+    const size_t count = updates[0].weights.size();
+    for (size_t i = 0; i < count; i++) updates[0].states.push_back(at::zeros_like(updates[0].states[i]));
+    for (Update& update : updates) update = {copies(updates[0].weights), copies(updates[0].states), {}};
+    const double scale = oneOf({1, 0.125, any(0.01, 1)}), lr = std::pow(10, any(-6, 0)), decay = oneOf({0, 0.01, any(0, 1)});
+    const double beta1 = oneOf({0, 0.5, 0.9, any(0, 1)}), beta2 = oneOf({0, 0.95, 0.999, any(0, 1)});
+    const double eps = oneOf({0, 1e-8, 1e-6, any(0, 0.1)});
+    const auto first = static_cast<int64_t>(oneOf({1, 2, 100, 100000}));
+    for (int64_t t = first; t < first + 4; t++) {
+      Tensors gradients;
+      for (const Tensor& weight : updates[0].weights) gradients.push_back(scattered(weight.numel()));
+      for (const bool composed : {true, false}) {
+        call<void(at::TensorList, at::TensorList, at::TensorList, double, double, double, int64_t, double, double, double)>(
+            composed, "slimtune::torch_adamw_step_", updates[composed ? 0 : 1].weights, copies(gradients),
+            updates[composed ? 0 : 1].states, scale, lr, decay, t, beta1, beta2, eps);
+      }
+      const auto step = static_cast<double>(t);
+      const slimtune::TorchAdamWRule<false> rule{
+          static_cast<float>(1 / scale), static_cast<float>(-lr / (1 - std::pow(beta1, step))),
+          static_cast<float>(1 - lr * decay), static_cast<float>(1 - beta1), static_cast<float>(beta2),
+          static_cast<float>(1 - beta2), static_cast<float>(std::sqrt(1 - std::pow(beta2, step))), static_cast<float>(eps)};
+      for (size_t i = 0; i < count; i++) {
+        float* states[] = {updates[2].states[i].data_ptr<float>(), updates[2].states[count + i].data_ptr<float>()};
+        slimtune::update(rule, updates[2].weights[i].data_ptr<float>(), gradients[i].data_ptr<float>(), states,
+                         gradients[i].numel());
+      }
+    }
+    for (int other = 1; other < 3; other++) {
+      const auto bits = [&](const char* what, const Tensor& actual, const Tensor& expected) {
+        const auto differ = (actual.view(at::kInt) != expected.view(at::kInt)).sum().item<int64_t>();
+        if (differ == 0) return;
+        fail(std::string(what) + (other == 1 ? " of the native module's" : " of AVX2's") + " AdamW",
+             std::to_string(differ) + " of " + std::to_string(actual.numel()) + " differ from LibTorch's");
+      };
+      for (size_t i = 0; i < count; i++) bits("weights", updates[other].weights[i], updates[0].weights[i]);
+      for (size_t i = 0; i < 2 * count; i++) bits("states", updates[other].states[i], updates[0].states[i]);
+    }
+  }
+}
+
 void checkAdafactor() {
   const Tensors weights{at::randn({40, 70}), at::randn({30}), at::randn({3, 1}), at::zeros({0, 4})};
   Tensors states;
@@ -130,9 +187,10 @@ void checkAdafactor() {
     Tensors gradients;
     for (const Tensor& weight : weights) gradients.push_back(at::randn_like(weight));
     for (const bool composed : {false, true}) {
-      call<void(at::TensorList, at::TensorList, at::TensorList, double, double, double, double, double, double)>(
-          composed, "slimtune::adafactor_step_", weightsOf[composed], gradients, statesOf[composed], 0.5, 1e-2, 0.1,
-          1 - std::pow(step, -0.8), 1e-30, 1.0);
+      const Tensor workspace = call<Tensor(at::TensorList)>(composed, "slimtune::adafactor_workspace", weights);
+      call<void(at::TensorList, at::TensorList, at::TensorList, const Tensor&, double, double, double, double, double, double)>(
+          composed, "slimtune::adafactor_step_", weightsOf[composed], gradients, statesOf[composed], workspace, 0.5, 1e-2,
+          0.1, 1 - std::pow(step, -0.8), 1e-30, 1.0);
     }
   }
   for (size_t i = 0; i < weights.size(); i++) same("Adafactor: weight", weightsOf[1][i], weightsOf[0][i]);
@@ -171,6 +229,7 @@ void checkQuantized() {
 const bool ran = [] {
   at::manual_seed(3);
   checkOptimizers();
+  checkTorchAdamW();
   checkAdafactor();
   checkQuantized();
   std::printf(failures == 0 ? "all compositions agree\n" : "%d failures\n", failures);

@@ -63,15 +63,16 @@ struct Parameter {
   }
 };
 
+/// @param lanes sizes are multiples of it
 template <class Rule>
-void check(const char* name, const Rule& rule) {
+void check(const char* name, const Rule& rule, int64_t lanes = 1) {
   cuda::CodeValues values;
   std::copy_n(DynamicMap::withoutSign().values().begin(), 256, values.withoutSign);
   std::copy_n(DynamicMap::withSign().values().begin(), 256, values.withSign);
   for (const bool quantized : {false, true}) {
     std::vector<Parameter> expected;
-    for (const int64_t count : {5, 0, 256, 257, 4096, 4097, 9000}) expected.emplace_back(count);
-    for (int64_t i = 0; i < 60; i++) expected.emplace_back(1 + i % 3);  // more than one launch takes
+    for (const int64_t count : {5, 0, 256, 257, 4096, 4097, 9000}) expected.emplace_back((count + lanes - 1) / lanes * lanes);
+    for (int64_t i = 0; i < 60; i++) expected.emplace_back((1 + i % 3) * lanes);  // more than one launch takes
     std::vector<Parameter> actual = expected;
     for (int step = 0; step < 3; step++) {
       for (size_t i = 0; i < expected.size(); i++) {
@@ -106,6 +107,8 @@ void check(const char* name, const Rule& rule) {
 }  // namespace
 
 int checkOptimizers() {
+  const TorchAdamWRule<false> torch{2.f, -1e-1f, 0.99f, 0.1f, 0.99f, 0.01f, 0.3f, 1e-8f};
+  check("PyTorch's AdamW", torch, torch.kLanes);  // on the CPU the last elements are another order's
   check("AdamW", AdamWRule{0.5f, 1e-2f, 0.99f, 0.9f, 0.99f, 1e-8f, 0.1f, 0.3f});
   check("Lion", LionRule{0.5f, 1e-2f, 0.99f, 0.9f, 0.99f});
   check("AdEMAMix", AdEMAMixRule{0.5f, 1e-2f, 0.99f, 0.9f, 0.99f, 0.999f, 5.f, 1e-8f, 0.1f, 0.3f});

@@ -17,7 +17,9 @@ it.skipIf(process.platform !== "linux")("compositions agree with the kernels", {
     const { root } = JSON.parse(readFileSync(join(nativePath, "../libtorch.json"), "utf8"));
     const library = join(folder, "check.so");
     const include = ["include", "include/torch/csrc/api/include"].flatMap((part) => ["-isystem", join(root, part)]);
-    const flags = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", ...include];
+    const avx2 = process.arch === "x64" ? ["-mavx2", "-mfma"] : [];
+    const arithmetic = ["-O1", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off", ...avx2];
+    const flags = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", ...arithmetic, ...include];
     const libraries = ["-L", join(root, "lib"), "-ltorch_cpu", "-lc10"];
     execFileSync((await compilerName())!, [...flags, "-o", library, source, ...libraries]);
     const output = execFileSync(process.execPath, ["-e", LOAD, nativePath, library], { encoding: "utf8" });

@@ -23,7 +23,7 @@ it.skipIf(process.platform !== "linux")("the kernels agree with their formulas",
     const sources = [
       ...["check_kernels.cc", "check_optimizers.cc"].map((file) => join(here, file)),
       ...kernels.map((file) => join(source, file)),
-      ...["optimizer_rules.cc", "dynamic_map.cc"].map((file) => join(cpu, file)),
+      ...["optimizer_rules.cc", "torch_adamw.cc", "dynamic_map.cc"].map((file) => join(cpu, file)),
     ];
     const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]; // CUDA's pragmas
     const flags = ["-std=c++20", "-O1", "-ffp-contract=off", ...warnings, "-I", join(here, "emulator"), "-I", source];
