@@ -394,7 +394,9 @@ describe("dataset", () => {
         { role: "assistant", content: "Hi" },
       ],
     });
-    expect(await errorOf({ model: folder, dataset: path })).toMatch(/chat template cannot be read/);
+    expect(await errorOf({ model: folder, dataset: path })).toMatch(
+      /chat template \(.*model\/chat_template\.jinja\) cannot be read/,
+    );
   });
 
   it("with rows longer than the model's positions: cut, and said with a count", async () => {
