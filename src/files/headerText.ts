@@ -4,6 +4,7 @@
  * JSON.parse is not used for the whole text because it silently drops duplicate keys and rounds large integers.
  * There is no recursion, so no nesting can exhaust the stack, and keys go into Maps, so no name touches a prototype.
  */
+import { quoteName } from "../support/plainText.js";
 
 /** One tensor's entry as written: unchecked dtype name, dimensions, and offsets relative to the data. */
 export interface RawTensor {
@@ -19,12 +20,6 @@ export interface RawHeader {
 
 /** Thrown with the reason alone; the reader adds the file's name. */
 export class HeaderError extends Error {}
-
-/** A name from a file as it may appear in a message: quoted, shortened, without control characters. */
-export function quoteName(name: string): string {
-  const short = name.length > 100 ? `${name.slice(0, 100)}…` : name;
-  return JSON.stringify(short).replace(/\p{C}/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
-}
 
 const INTEGER = /(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y;
 

@@ -1,8 +1,9 @@
 /** The header of a safetensors file, read and checked without touching the data. */
 import type { FileHandle } from "node:fs/promises";
 import { UserError } from "../support/errors.js";
+import { quoteName } from "../support/plainText.js";
 import { openRegularFile } from "../support/regularFile.js";
-import { HeaderError, parseHeaderText, quoteName, type RawTensor } from "./headerText.js";
+import { HeaderError, parseHeaderText, type RawTensor } from "./headerText.js";
 
 /** Bytes per element, in the order in which the official writer lays tensors out (widest first). */
 export const DTYPE_BYTES = { I64: 8, F64: 8, F32: 4, I32: 4, BF16: 2, F16: 2, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;

@@ -2,8 +2,8 @@
 import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, relative, sep } from "node:path";
 import { UserError } from "../support/errors.js";
+import { quoteName } from "../support/plainText.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
-import { quoteName } from "./headerText.js";
 import { isPlainPath } from "./plainPath.js";
 import { readHeader, type SafetensorsHeader, type TensorInfo } from "./safetensors.js";
 

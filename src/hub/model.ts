@@ -1,9 +1,9 @@
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { quoteName } from "../files/headerText.js";
 import { readShardIndex, type WeightsStem } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
+import { quoteName } from "../support/plainText.js";
 import { type HubOptions, openSnapshot, type Snapshot } from "./snapshot.js";
 
 /** What a model or adapter needs beside its weights. Code and pickles are never downloaded. */
