@@ -42,24 +42,25 @@ export function elementCount(shape: readonly number[]): number | undefined {
 }
 
 function checkTensor(name: string, raw: RawTensor, dataBegin: number): TensorInfo {
-  const what = `tensor ${quoteName(name)}`;
+  const what = () => `tensor ${quoteName(name)}`;
   if (!Object.hasOwn(DTYPE_BYTES, raw.dtype)) {
     const known = Object.keys(DTYPE_BYTES).join(", ");
     throw new HeaderError(
-      `${what} has the dtype ${quoteName(raw.dtype)}, which is not supported (supported: ${known})`,
+      `${what()} has the dtype ${quoteName(raw.dtype)}, which is not supported (supported: ${known})`,
     );
   }
   const dtype = raw.dtype as SafetensorsDtype;
   if (raw.shape.length > MAX_RANK) {
-    throw new HeaderError(`${what} has ${raw.shape.length} dimensions; the limit is ${MAX_RANK}`);
+    throw new HeaderError(`${what()} has ${raw.shape.length} dimensions; the limit is ${MAX_RANK}`);
   }
   const count = elementCount(raw.shape);
   const bytes = count === undefined ? Number.NaN : count * DTYPE_BYTES[dtype];
-  if (!Number.isSafeInteger(bytes)) throw new HeaderError(`${what} has an impossible shape [${raw.shape.join(", ")}]`);
+  if (!Number.isSafeInteger(bytes))
+    throw new HeaderError(`${what()} has an impossible shape [${raw.shape.join(", ")}]`);
   const [begin, end] = raw.offsets;
   if (end - begin !== bytes) {
     throw new HeaderError(
-      `${what} has data_offsets [${begin}, ${end}], but ${dtype} with shape [${raw.shape.join(", ")}] takes ${bytes} bytes`,
+      `${what()} has data_offsets [${begin}, ${end}], but ${dtype} with shape [${raw.shape.join(", ")}] takes ${bytes} bytes`,
     );
   }
   return { dtype, shape: raw.shape, begin: dataBegin + begin, end: dataBegin + end };

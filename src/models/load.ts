@@ -11,6 +11,7 @@ import { Linear } from "./linear.js";
 import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
+import { refuseUnexpected } from "./unexpected.js";
 
 const torchDtypes: Record<SafetensorsDtype, DType> = {
   F64: "float64",
@@ -33,6 +34,7 @@ export function torchDtype(dtype: SafetensorsDtype): DType {
 class WeightFiles {
   readonly #index: WeightIndex;
   readonly #maps = new Map<string, MappedFile>();
+  readonly #used = new Set<string>();
 
   constructor(index: WeightIndex) {
     this.#index = index;
@@ -43,6 +45,7 @@ class WeightFiles {
     const found = this.#index.tensors.get(name);
     if (!found)
       throw new UserError(`model: ${this.#index.folder} has no weight '${name}', which its config.json asks for`);
+    this.#used.add(name);
     const { file, info } = found;
     if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i])) {
       throw new UserError(
@@ -59,6 +62,11 @@ class WeightFiles {
       throw new UserError(`model: ${file}: weight '${name}' is ${info.dtype}; F32, F16 and BF16 weights are supported`);
     }
     return { tensor: map.tensor(info.begin, dtype, shape), dtype };
+  }
+
+  /** @throws UserError for weights that no module took */
+  refuseOthers(tied: boolean): void {
+    refuseUnexpected(this.#index, this.#used, tied);
   }
 
   close(): void {
@@ -112,6 +120,7 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       return weight;
     };
     const decoder = buildDecoder(config, precision, { device, trained }, { dense, linear });
+    files.refuseOthers(config.tied);
     if (precision.frozen === "float16" && !trained) await checkRange(folder, [...parameters.values()]);
     if (quantization) await quantizationDone(folder);
     return new CausalLM(decoder.decoder, parameters, decoder.linears);
