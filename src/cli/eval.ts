@@ -4,6 +4,7 @@ import { Command } from "commander";
 import type { Override } from "../config/overrides.js";
 import type { EvaluationConfig } from "../evaluate/evaluateModel.js";
 import { UserError } from "../support/errors.js";
+import { tell } from "../support/plainText.js";
 
 /** `slimtune eval config.yaml`, or `slimtune eval --model DIR --dataset FILE`: how good a model is on held-out data. */
 export function evalCommand(): Command {
@@ -34,7 +35,7 @@ export async function runEval(words: readonly string[]): Promise<void> {
   if (files.length > 1) throw new UserError(`unexpected "${files[1]}" on the command line: there is one config file`);
   const file = files[0];
   const config = file === undefined ? await fromOptions(overrides) : await fromConfig(file, overrides);
-  process.stderr.write(`Model  ${config.model}${config.adapter === undefined ? "" : ` with ${config.adapter}`}\n`);
+  tell(`Model  ${config.model}${config.adapter === undefined ? "" : ` with ${config.adapter}`}`);
   const live = process.stderr.isTTY === true;
   const onBatch = (batch: number, batches: number) => {
     if (live) process.stderr.write(batch < batches ? `\r\x1b[Kevaluating ${batch}/${batches}` : "\r\x1b[K");

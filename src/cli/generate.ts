@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { parse } from "yaml";
 import type { QuantizationConfigInput } from "../models/quantization.js";
 import { UserError } from "../support/errors.js";
+import { shown } from "../support/plainText.js";
 
 interface GenerateOptions {
   model: string;
@@ -84,7 +85,10 @@ async function runGenerate({
         };
   // Loaded here, so that --help needs no native addon.
   const { generate } = await import("../generate/index.js");
-  for await (const piece of generate({ ...source, ...input, ...sampling })) process.stdout.write(piece);
+  const toTerminal = process.stdout.isTTY === true; // a file or a pipe gets the answer as it is
+  for await (const piece of generate({ ...source, ...input, ...sampling })) {
+    process.stdout.write(toTerminal ? shown(piece) : piece);
+  }
   process.stdout.write("\n");
 }
 

@@ -10,6 +10,8 @@ export const FILE_LIMITS = {
   config: 10_000_000,
   /** tokenizer.json with its vocabulary and merges; 33 MB is the largest in use. */
   tokenizer: 400_000_000,
+  /** A chat template; 20 kB is a long one. */
+  template: 1_000_000,
   /** Names of all tensors of a model, with the file of each. */
   index: 100_000_000,
   /** A text for people, such as a dataset's card. */
