@@ -145,10 +145,20 @@ async function readJsonLines(file: string, signal?: AbortSignal): Promise<RawRow
   const rows: RawRow[] = [];
   let number = 0;
   let pending: Buffer[] = []; // a line that the last chunk did not end
+  let length = 0; // of it
+  const grow = (part: Buffer) => {
+    pending.push(part);
+    length += part.length;
+    if (length <= MAX_JSON_BYTES) return;
+    throw new UserError(
+      `${file}:${number + 1}: the line has more than ${MAX_JSON_BYTES} bytes, too many for one row. Is there one object per line?`,
+    );
+  };
   const endLine = (part: Buffer) => {
+    if (pending.length > 0) grow(part);
     number++;
-    const bytes = pending.length === 0 ? part : Buffer.concat([...pending, part]);
-    pending = [];
+    const bytes = pending.length === 0 ? part : Buffer.concat(pending);
+    [pending, length] = [[], 0];
     const row = parseLine(bytes, `${file}:${number}`);
     if (row !== undefined) rows.push(row);
   };
@@ -159,7 +169,7 @@ async function readJsonLines(file: string, signal?: AbortSignal): Promise<RawRow
       endLine(chunk.subarray(start, end));
       start = end + 1;
     }
-    if (start < chunk.length) pending.push(chunk.subarray(start));
+    if (start < chunk.length) grow(chunk.subarray(start));
   }
   if (pending.length > 0) endLine(Buffer.alloc(0));
   return rows;
