@@ -8,7 +8,7 @@ import { type HubOptions, openSnapshot, type Snapshot } from "./snapshot.js";
 
 /** What a model or adapter needs beside its weights. Code and pickles are never downloaded. */
 const SMALL_FILES =
-  /^(config|generation_config|adapter_config|tokenizer[\w-]*|special_tokens_map)\.json$|^tokenizer\.model$|^chat_template\.jinja$/;
+  /^(config|generation_config|adapter_config|tokenizer[\w-]*|special_tokens_map)\.json$|^tokenizer\.model$|^chat_template\.jinja$|^additional_chat_templates\/[^/]+\.jinja$/;
 const STEMS: readonly WeightsStem[] = ["model", "adapter_model"];
 
 /** The folder, if the text names one; undefined if it can only be a hub id. */
