@@ -6,6 +6,7 @@ import { loraSchema } from "../peft/config.js";
 import { UserError } from "../support/errors.js";
 import { didYouMean } from "../support/nearest.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import { pathText } from "../support/zodProblem.js";
 import { healthSchema } from "../train/health/config.js";
 import type { Override } from "./overrides.js";
 import { type Resolved, resolveDataset, resolveModel } from "./paths.js";
@@ -165,6 +166,3 @@ function resolvePaths(config: Checked, folderOf: (path: readonly PropertyKey[]) 
   for (const key of ["dataset", "eval_dataset"]) visit(holder, key, [key], resolveDataset);
   return problems;
 }
-
-const pathText = (path: readonly PropertyKey[]) =>
-  path.map((key, i) => (typeof key === "number" ? `[${key}]` : `${i > 0 ? "." : ""}${String(key)}`)).join("");

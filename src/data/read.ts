@@ -1,6 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { UserError } from "../support/errors.js";
+import { isHubId } from "../support/hubId.js";
 import { openRegularFile, readRegularFile } from "../support/regularFile.js";
 import { type DatasetEntry, type DatasetSpec, datasetEntries } from "./config.js";
 import { detectFormat, listKeys } from "./format.js";
@@ -22,7 +23,6 @@ interface RawRow {
 }
 
 const READABLE = /\.(jsonl|ndjson|json)$/i;
-const HUB_ID = /^[\w][\w.-]*(\/[\w][\w.-]*)?$/;
 // A string of V8 holds 2^29 - 24 characters.
 const MAX_JSON_BYTES = 2 ** 29 - 24;
 
@@ -82,7 +82,7 @@ async function findFiles(entry: DatasetEntry, options: LoadOptions): Promise<str
     );
   }
   if (info?.isDirectory()) return filesOfFolder(given, split);
-  if (info === undefined && HUB_ID.test(given) && !READABLE.test(given) && options.resolveDatasetPath) {
+  if (info === undefined && isHubId(given) && !READABLE.test(given) && options.resolveDatasetPath) {
     const files = await options.resolveDatasetPath(given, { name, split }).catch((error: unknown) => {
       if (!(error instanceof UserError)) throw error;
       throw new UserError(`dataset ${given}: no such file or folder here, and on the hub: ${error.message}`, {

@@ -1,39 +1,24 @@
 /** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
 
-import type { SafetensorsDtype } from "../files/safetensors.js";
 import { resolveWeights, type WeightIndex } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
-import { type Device, type DType, flush, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { type Device, type DType, flush, keep, ops, scope, type Tensor } from "../torch/index.js";
 import { CausalLM, type Parameter } from "./causalLM.js";
 import { type ModelConfig, readModelConfig } from "./config.js";
 import { Decoder, type DecoderLayer } from "./decoder.js";
 import { Linear } from "./linear.js";
+import { MappedWeights, torchDtype } from "./mappedWeights.js";
 import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
 import { refuseUnexpected } from "./unexpected.js";
 
-const torchDtypes: Record<SafetensorsDtype, DType> = {
-  F64: "float64",
-  F32: "float32",
-  F16: "float16",
-  BF16: "bfloat16",
-  I64: "int64",
-  I32: "int32",
-  I16: "int16",
-  I8: "int8",
-  U8: "uint8",
-  BOOL: "bool",
-};
+export { torchDtype };
 
-export function torchDtype(dtype: SafetensorsDtype): DType {
-  return torchDtypes[dtype];
-}
-
-/** Maps each file once. */
+/** A model's weights by name, and which of them were taken. */
 class WeightFiles {
   readonly #index: WeightIndex;
-  readonly #maps = new Map<string, MappedFile>();
+  readonly #mapped = new MappedWeights();
   readonly #used = new Set<string>();
 
   constructor(index: WeightIndex) {
@@ -52,16 +37,11 @@ class WeightFiles {
         `model: ${file}: weight '${name}' has the shape [${info.shape}], config.json asks for [${shape}]`,
       );
     }
-    let map = this.#maps.get(file);
-    if (!map) {
-      map = new MappedFile(file);
-      this.#maps.set(file, map);
-    }
     const dtype = torchDtype(info.dtype);
     if (!["float32", "float16", "bfloat16"].includes(dtype)) {
       throw new UserError(`model: ${file}: weight '${name}' is ${info.dtype}; F32, F16 and BF16 weights are supported`);
     }
-    return { tensor: map.tensor(info.begin, dtype, shape), dtype };
+    return { tensor: this.#mapped.tensor(found), dtype };
   }
 
   /** @throws UserError for weights that no module took */
@@ -70,7 +50,7 @@ class WeightFiles {
   }
 
   close(): void {
-    for (const map of this.#maps.values()) map.close();
+    this.#mapped.close();
   }
 }
 

@@ -3,10 +3,11 @@ import { join } from "node:path";
 import type { TensorEntry } from "../files/safetensorsWriter.js";
 import { resolveWeights, type TensorLocation } from "../files/weights.js";
 import type { CausalLM } from "../models/causalLM.js";
-import { torchDtype } from "../models/load.js";
+import { MappedWeights, torchDtype } from "../models/mappedWeights.js";
 import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
-import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { zodProblem } from "../support/zodProblem.js";
+import { type DType, keep, ops, scope, type Tensor } from "../torch/index.js";
 import { type LoraConfig, loraSchema } from "./config.js";
 import { loraShapes } from "./lora.js";
 import { targetPaths } from "./targets.js";
@@ -147,8 +148,7 @@ export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
   if (known.init_lora_weights !== "gaussian") known.init_lora_weights = true;
   const parsed = loraSchema.safeParse(known);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw new UserError(`adapter: ${path}: ${issue.path.join(".")}: ${issue.message}`);
+    throw new UserError(`adapter: ${path}: ${zodProblem(parsed.error)}`);
   }
   return parsed.data;
 }
@@ -161,23 +161,17 @@ export async function loadAdapter(model: CausalLM, folder: string, dtype: DType 
   const config = await readAdapterConfig(folder);
   const { tensors } = await resolveWeights(folder, "adapter_model");
   const used = new Set<string>();
-  const maps = new Map<string, MappedFile>();
+  const mapped = new MappedWeights();
   const read = (name: string, shape: number[]): Tensor => {
     const found = tensors.get(name);
     if (!found)
       throw new UserError(`adapter: ${folder} has no weight '${name}', which its adapter_config.json asks for`);
     checkShape(found, name, shape);
     used.add(name);
-    let map = maps.get(found.file);
-    if (!map) {
-      map = new MappedFile(found.file);
-      maps.set(found.file, map);
-    }
-    const file = map;
     // A copy of its own: the adapter may be trained on, and its file replaced.
     return keep(
       scope(() => {
-        const stored = file.tensor(found.info.begin, torchDtype(found.info.dtype), shape);
+        const stored = mapped.tensor(found);
         const { device } = model.decoder;
         if (torchDtype(found.info.dtype) === dtype && device === "cpu") return ops.clone(stored);
         return ops.toDevice(stored, device, dtype);
@@ -195,7 +189,7 @@ export async function loadAdapter(model: CausalLM, folder: string, dtype: DType 
       layer.lora.b = read(`${PREFIX}${path}.lora_B.weight`, [layer.outFeatures, r]);
     }
   } finally {
-    for (const map of maps.values()) map.close();
+    mapped.close();
   }
   const extra = [...tensors.keys()].find((name) => !used.has(name));
   if (extra !== undefined) {
