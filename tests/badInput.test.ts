@@ -478,6 +478,7 @@ describe("options", () => {
     [{ max_grad_norm: Number.NaN }, "max_grad_norm"],
     [{ bf16: true, fp16: true }, "fp16"],
     [{ seed: 1.5 }, "seed"],
+    [{ neftune_noise_alpha: 1e308 }, "neftune_noise_alpha: expected a number of at least 0 and of at most 1000000"],
   ])("%j", async (args, name) => {
     expect(await errorOf({}, args as TrainingArgumentsInput)).toContain(name);
   });

@@ -5,6 +5,7 @@ import type { Override } from "../config/overrides.js";
 import type { EvaluationConfig } from "../evaluate/evaluateModel.js";
 import { UserError } from "../support/errors.js";
 import { tell } from "../support/plainText.js";
+import { zodProblem } from "../support/zodProblem.js";
 
 /** `slimtune eval config.yaml`, or `slimtune eval --model DIR --dataset FILE`: how good a model is on held-out data. */
 export function evalCommand(): Command {
@@ -113,7 +114,7 @@ async function fromOptions(overrides: readonly Override[]): Promise<EvaluationCo
     return resolved.value;
   };
   const dataset = datasetSchema.safeParse(values.eval_dataset);
-  if (!dataset.success) throw new UserError(`--dataset: ${dataset.error.issues[0]!.message}`);
+  if (!dataset.success) throw new UserError(zodProblem(dataset.error, "--dataset"));
   const place = (path: string) => {
     const resolved = resolveDataset(path, process.cwd());
     if ("problem" in resolved) throw new UserError(`--dataset: ${resolved.problem}`);

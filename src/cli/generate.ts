@@ -3,7 +3,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { parse } from "yaml";
 import type { QuantizationConfigInput } from "../models/quantization.js";
 import { UserError } from "../support/errors.js";
-import { shown } from "../support/plainText.js";
+import { shown, tell } from "../support/plainText.js";
 
 interface GenerateOptions {
   model: string;
@@ -61,6 +61,11 @@ async function runGenerate({
 }: GenerateOptions): Promise<void> {
   if (system !== undefined && raw) {
     throw new UserError("--system needs the chat template, which --raw leaves out; give one of them");
+  }
+  const unused = (["temperature", "top_p", "top_k"] as const).filter((name) => sampling[name] !== undefined);
+  if (unused.length > 0 && !sampling.do_sample) {
+    const named = unused.map((name) => `--${name}`).join(", ");
+    tell(`Note: no effect without --do_sample, which draws tokens at random: ${named}`);
   }
   const { resolveModel } = await import("../config/paths.js");
   const local = (option: string, value: string) => {

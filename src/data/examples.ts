@@ -4,6 +4,7 @@ import type { TrainingArguments } from "../arguments/index.js";
 import { resolveDataset } from "../hub/index.js";
 import type { Sequence } from "../models/batch.js";
 import { UserError } from "../support/errors.js";
+import { quoteName } from "../support/plainText.js";
 import type { DatasetSpec } from "./config.js";
 import { numpyPermutation } from "./numpyPermutation.js";
 import { type PackingReport, packExamples } from "./packing.js";
@@ -128,6 +129,15 @@ export function describeReport(report: ExampleReport): string[] {
     report.promptNotPrefix,
     "have a prompt whose tokens are not the first tokens of the whole: the border is approximate",
   );
+  say(
+    report.withoutEos,
+    'are texts of another column than "text": as in TRL, no end-of-sequence token was added to them',
+  );
+  if (report.unusualRoles.length > 0) {
+    const roles = report.unusualRoles.slice(0, 5).map(quoteName).join(", ");
+    const more = report.unusualRoles.length > 5 ? ` and ${report.unusualRoles.length - 5} more` : "";
+    lines.push(`conversations have roles that the chat template may not know: ${roles}${more}`);
+  }
   say(report.specialTokensInText, "hold the text of a special token, which became that token");
   if (report.packing) {
     const { overlong, withoutLabel } = report.packing;

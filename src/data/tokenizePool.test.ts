@@ -73,6 +73,16 @@ describe("tokenising in worker threads", () => {
     await expect(inThreads(makeRows(2), { signal: controller.signal })).rejects.toBe(reason);
   });
 
+  it("names a row that no thread can be sent", async () => {
+    const rows = makeRows(300);
+    let nested: unknown = [];
+    for (let depth = 0; depth < 100_000; depth++) nested = [nested];
+    rows[200]!.fields.extra = nested;
+    const error = await inThreads(rows).catch((reason) => reason);
+    expect(error).toBeInstanceOf(UserError);
+    expect(error.message).toContain("data.jsonl:201: the row is nested too deeply");
+  });
+
   it("does nothing for no rows", async () => {
     expect((await inThreads([])).report.rows).toBe(0);
   });

@@ -166,8 +166,12 @@ class Thread {
   ask(rows: readonly Row[]): Promise<WorkerAnswer> {
     return new Promise((resolve, reject) => {
       if (this.#death) return reject(this.#death);
+      try {
+        this.#worker.postMessage(rows);
+      } catch (error) {
+        return reject(explainUnsent(rows, error));
+      }
       this.#questions.push({ rows, resolve, reject });
-      this.#worker.postMessage(rows);
     });
   }
 
@@ -186,8 +190,7 @@ class Thread {
     this.seconds = this.#questions.length > 0 && moves === this.#moves ? this.seconds + 1 : 0;
     this.#moves = moves;
     if (this.seconds <= rowSeconds) return false;
-    const characters = this.row === undefined ? 0 : JSON.stringify(this.row.fields).length;
-    return this.seconds > rowSeconds + characters / CHARACTERS_PER_SECOND;
+    return this.seconds > rowSeconds + charactersOf(this.row?.fields) / CHARACTERS_PER_SECOND;
   }
 
   terminate(): Promise<number> {
@@ -198,6 +201,30 @@ class Thread {
     this.#death ??= error;
     for (const { reject } of this.#questions) reject(this.#death);
   }
+}
+
+/** Of all texts in a value, however deep. */
+function charactersOf(value: unknown): number {
+  let characters = 0;
+  const left = [value];
+  while (left.length > 0) {
+    const next = left.pop();
+    if (typeof next === "string") characters += next.length;
+    else if (typeof next === "object" && next !== null) for (const part of Object.values(next)) left.push(part);
+  }
+  return characters;
+}
+
+/** Values that are nested thousands deep cannot be copied to another thread. */
+function explainUnsent(rows: readonly Row[], error: unknown): unknown {
+  for (const { fields, source } of rows) {
+    try {
+      structuredClone(fields);
+    } catch (reason) {
+      return new UserError(`${source}: the row is nested too deeply: ${(reason as Error).message}`, { cause: reason });
+    }
+  }
+  return error;
 }
 
 function asError({ message, stack, userError }: NonNullable<WorkerAnswer["failure"]>): Error {

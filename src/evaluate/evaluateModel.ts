@@ -40,6 +40,7 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const { training_args, computeMetrics, onBatch } = config;
   const log = config.log ?? tell;
   const args = training_args instanceof TrainingArguments ? training_args : new TrainingArguments(training_args);
+  for (const note of args.notes) log(note);
   const quantization = quantizationFor(config.quantization, { frozen: true, bf16: args.bf16, fp16: args.fp16 });
   const modelFolder = await resolveModel(config.model);
   const adapter = config.adapter === undefined ? undefined : await resolveModel(config.adapter);

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdir, readdir, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { UserError } from "../support/errors.js";
+import { isHubId } from "../support/hubId.js";
 import { createMeter, formatBytes, type Meter } from "../support/meter.js";
 import { isPlainPath } from "../support/plainPath.js";
 import { tell } from "../support/plainText.js";
@@ -50,10 +51,8 @@ export interface Snapshot {
   complete(): Promise<void>;
 }
 
-const HUB_ID = /^\w[\w.-]*(\/\w[\w.-]*)?$/;
-
 async function describe(type: Repository["type"], id: string, options: HubOptions): Promise<Repository> {
-  if (!HUB_ID.test(id) || id.includes("--") || id.includes("..")) {
+  if (!isHubId(id)) {
     throw new UserError(`"${id}" is neither a local ${type} nor a hub id such as "name" or "organisation/name".`);
   }
   const revision = options.revision ?? "main";

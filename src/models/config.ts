@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import { zodProblem } from "../support/zodProblem.js";
 
 const ropeSchema = z.looseObject({
   rope_type: z.string().optional(),
@@ -131,8 +132,7 @@ export function parseModelConfig(text: string, path: string): ModelConfig {
   }
   const parsed = configSchema.safeParse(source);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw new UserError(`${path}: ${issue.path.join(".") || "config"}: ${issue.message}`);
+    throw new UserError(`${path}: ${zodProblem(parsed.error)}`);
   }
   const config = parsed.data;
   const fail = (reason: string) => new UserError(`${path}: ${reason}`);
