@@ -14,7 +14,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { writeSafetensors } from "../src/files/safetensorsWriter.js";
+import { readHeader } from "../src/files/safetensors.js";
+import { type TensorEntry, writeSafetensors } from "../src/files/safetensorsWriter.js";
 import { loadConfig, type TrainerConfig, type TrainingArgumentsInput, UserError } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
 import { fixturePath } from "./support/goldens.js";
@@ -94,6 +95,16 @@ describe("model folder", () => {
       /has no weight 'model\.layers\.2\./,
     ],
     [
+      "with fewer layers in config.json",
+      (folder) => changeJson(join(folder, "config.json"), { num_hidden_layers: 1 }),
+      /model: .* has 9 weights that its config\.json has no place for, the first is 'model\.layers\.1\./,
+    ],
+    [
+      "quantized by another program",
+      (folder) => changeJson(join(folder, "config.json"), { quantization_config: { quant_method: "gptq", bits: 4 } }),
+      /config\.json: quantization_config: its weights are quantized by gptq, which cannot be read/,
+    ],
+    [
       "without weights",
       (folder) => rmSync(join(folder, "model.safetensors")),
       /has no weights: neither model\.safetensors nor model\.safetensors\.index\.json/,
@@ -113,6 +124,19 @@ describe("model folder", () => {
     const text = await errorOf({ model: folder });
     expect(text).toMatch(message);
     expect(text).toContain(folder);
+  });
+
+  it("with tables that older versions stored: they are left alone", async () => {
+    const folder = model();
+    const { tensors, path } = await readHeader(join(folder, "model.safetensors"));
+    const bytes = readFileSync(path);
+    const entries: TensorEntry[] = Array.from(tensors, ([name, { dtype, shape, begin, end }]) => {
+      return { name, dtype, shape, data: async () => bytes.subarray(begin, end) };
+    });
+    const table = { dtype: "F32", shape: [8], data: async () => new Uint8Array(32) } as const;
+    entries.push({ name: "model.layers.0.self_attn.rotary_emb.inv_freq", ...table });
+    await writeSafetensors(path, entries);
+    await tinyTrainer(output, { max_steps: 1 }, { model: folder }).train();
   });
 
   it("that is not there", async () => {
@@ -394,7 +418,9 @@ describe("dataset", () => {
         { role: "assistant", content: "Hi" },
       ],
     });
-    expect(await errorOf({ model: folder, dataset: path })).toMatch(/chat template cannot be read/);
+    expect(await errorOf({ model: folder, dataset: path })).toMatch(
+      /chat template \(.*model\/chat_template\.jinja\) cannot be read/,
+    );
   });
 
   it("with rows longer than the model's positions: cut, and said with a count", async () => {
@@ -452,6 +478,7 @@ describe("options", () => {
     [{ max_grad_norm: Number.NaN }, "max_grad_norm"],
     [{ bf16: true, fp16: true }, "fp16"],
     [{ seed: 1.5 }, "seed"],
+    [{ neftune_noise_alpha: 1e308 }, "neftune_noise_alpha: expected a number of at least 0 and of at most 1000000"],
   ])("%j", async (args, name) => {
     expect(await errorOf({}, args as TrainingArgumentsInput)).toContain(name);
   });

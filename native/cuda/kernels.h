@@ -55,9 +55,10 @@ struct UpdatedTensor {
   int64_t count;
 };
 
-/// One update of many tensors by a rule of optimizer_rules.h.
+/// One update of many tensors by a rule of optimizer_rules.h. *nonfinite becomes 1 where a weight or state that it made is
+/// not finite.
 template <class Rule>
-void optimizerStep(const Rule& rule, const UpdatedTensor* tensors, int64_t count, cudaStream_t stream);
+void optimizerStep(const Rule& rule, const UpdatedTensor* tensors, int64_t count, float* nonfinite, cudaStream_t stream);
 
 /// The values of the 256 codes, ascending.
 struct CodeValues {
@@ -67,7 +68,7 @@ struct CodeValues {
 /// The same with 8-bit states, as updateQuantized (native/src/quantized_update.h) does it.
 template <class Rule>
 void optimizerStep8bit(const Rule& rule, const CodeValues& values, const UpdatedTensor* tensors, int64_t count,
-                       cudaStream_t stream);
+                       float* nonfinite, cudaStream_t stream);
 
 /// A weight [out, width] in 4 or 8 bits: native/src/quantized_weight.h has the meaning of its parts.
 struct QuantizedWeight {

@@ -35,10 +35,11 @@ struct Cuda {
       }
     }
     const auto count = static_cast<int64_t>(updated.size());
+    float* const nonfinite = tensors.nonfinite.data_ptr<float>();
     if (tensors.scales.empty()) {
-      optimizerStep(rule, updated.data(), count, stream);
+      optimizerStep(rule, updated.data(), count, nonfinite, stream);
     } else {
-      optimizerStep8bit(rule, codeValues(), updated.data(), count, stream);
+      optimizerStep8bit(rule, codeValues(), updated.data(), count, nonfinite, stream);
     }
   }
 };

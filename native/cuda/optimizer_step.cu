@@ -25,8 +25,16 @@ struct Batch {
   }
 };
 
+/// Whether a weight and its states are finite; what a rule lacks is 0.
+__device__ inline bool allFinite(float p, const float* state) {
+  bool finite = isfinite(p);
+#pragma unroll
+  for (int s = 0; s < kMostStates; s++) finite = finite && isfinite(state[s]);
+  return finite;
+}
+
 template <class Rule, int kTensors>
-__global__ void updateKernel(Rule rule, Batch<kTensors> batch) {
+__global__ void updateKernel(Rule rule, float* nonfinite, Batch<kTensors> batch) {
   int64_t begin;
   const UpdatedTensor& tensor = batch.own(begin);
   const int64_t end = tensor.count < begin + kChunk ? tensor.count : begin + kChunk;
@@ -37,6 +45,7 @@ __global__ void updateKernel(Rule rule, Batch<kTensors> batch) {
     float p = tensor.parameter[i];
     rule.element(p, tensor.gradient[i], state);
     tensor.parameter[i] = p;
+    if (!allFinite(p, state)) *nonfinite = 1.f;
 #pragma unroll
     for (int s = 0; s < Rule::kStates; s++) static_cast<float*>(tensor.states[s])[i] = state[s];
   }
@@ -62,7 +71,7 @@ struct Map {
 
 /// One element for each thread, one block of codes at a time.
 template <class Rule, int kTensors>
-__global__ void update8bitKernel(Rule rule, CodeValues values, Batch<kTensors> batch) {
+__global__ void update8bitKernel(Rule rule, CodeValues values, float* nonfinite, Batch<kTensors> batch) {
   __shared__ Map maps[2];
   maps[0].load(values.withoutSign);
   maps[1].load(values.withSign);
@@ -85,6 +94,7 @@ __global__ void update8bitKernel(Rule rule, CodeValues values, Batch<kTensors> b
         float p = tensor.parameter[i];
         rule.element(p, gradient, state);
         tensor.parameter[i] = p;
+        if (!allFinite(p, state)) *nonfinite = 1.f;
       } else {
         for (float& value : state) value = 0.f;
       }
@@ -127,24 +137,24 @@ void eachBatch(const UpdatedTensor* tensors, int64_t count, const Body& body) {
 }  // namespace
 
 template <class Rule>
-void optimizerStep(const Rule& rule, const UpdatedTensor* tensors, int64_t count, cudaStream_t stream) {
-  eachBatch<sizeof(Rule)>(tensors, count, [&](const auto& batch, dim3 chunks) {
-    launch(updateKernel<Rule, sizeof(batch.firstChunk) / sizeof(uint32_t)>, chunks, kThreads, stream, rule, batch);
+void optimizerStep(const Rule& rule, const UpdatedTensor* tensors, int64_t count, float* nonfinite, cudaStream_t stream) {
+  eachBatch<sizeof(Rule) + sizeof(nonfinite)>(tensors, count, [&](const auto& batch, dim3 chunks) {
+    launch(updateKernel<Rule, sizeof(batch.firstChunk) / sizeof(uint32_t)>, chunks, kThreads, stream, rule, nonfinite, batch);
   });
 }
 
 template <class Rule>
 void optimizerStep8bit(const Rule& rule, const CodeValues& values, const UpdatedTensor* tensors, int64_t count,
-                       cudaStream_t stream) {
-  eachBatch<sizeof(Rule) + sizeof(CodeValues)>(tensors, count, [&](const auto& batch, dim3 chunks) {
+                       float* nonfinite, cudaStream_t stream) {
+  eachBatch<sizeof(Rule) + sizeof(CodeValues) + sizeof(nonfinite)>(tensors, count, [&](const auto& batch, dim3 chunks) {
     launch(update8bitKernel<Rule, sizeof(batch.firstChunk) / sizeof(uint32_t)>, chunks, kThreads, stream, rule, values,
-           batch);
+           nonfinite, batch);
   });
 }
 
 #define SLIMTUNE_INSTANTIATE(...)                                                                                   \
-  template void optimizerStep(const __VA_ARGS__&, const UpdatedTensor*, int64_t, cudaStream_t);                     \
-  template void optimizerStep8bit(const __VA_ARGS__&, const CodeValues&, const UpdatedTensor*, int64_t, cudaStream_t);
+  template void optimizerStep(const __VA_ARGS__&, const UpdatedTensor*, int64_t, float*, cudaStream_t);             \
+  template void optimizerStep8bit(const __VA_ARGS__&, const CodeValues&, const UpdatedTensor*, int64_t, float*, cudaStream_t);
 SLIMTUNE_EACH_RULE(SLIMTUNE_INSTANTIATE)
 
 }  // namespace slimtune::cuda

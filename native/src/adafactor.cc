@@ -1,14 +1,14 @@
 // slimtune::adafactor_step_: Adafactor (https://arxiv.org/abs/1804.04235) as transformers.optimization.Adafactor computes it
 // without scale_parameter, relative_step and first moment. A matrix keeps the mean squares of its rows and of its columns
 // only; three passes over its gradient take the place of float32 temporaries of its size.
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <torch/library.h>
 
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <numeric>
 
+#include "optimizer_ops.h"
 #include "vectorised.h"
 
 namespace slimtune {
@@ -49,10 +49,20 @@ SLIMTUNE_VECTORISED float sumSquares(const float* gradient, const float* factors
   return sum;
 }
 
-SLIMTUNE_VECTORISED void apply(float* p, const float* gradient, const float* factors, float decay, float rate,
+/// Returns whether all that it made is finite.
+SLIMTUNE_VECTORISED bool apply(float* p, const float* gradient, const float* factors, float decay, float rate,
                                int64_t count) {
-#pragma omp simd
-  for (int64_t j = 0; j < count; j++) p[j] = p[j] * decay - rate * gradient[j] * factors[j];
+  Magnitude largest = 0;
+#pragma omp simd reduction(max : largest)
+  for (int64_t j = 0; j < count; j++) {
+    p[j] = p[j] * decay - rate * gradient[j] * factors[j];
+    largest = std::max(largest, magnitude(p[j]));
+  }
+  return isFinite(largest);
+}
+
+bool allFinite(const float* values, int64_t count) {
+  return std::all_of(values, values + count, [](float x) { return std::isfinite(x); });
 }
 
 /// One value for each 1/√mean.
@@ -88,8 +98,8 @@ std::vector<int64_t> workspacePlaces(at::TensorList self) {
   return places;
 }
 
-/// p, gradient [R, C]; rowMeans [R], columnMeans [C].
-void updateMatrix(const Adafactor& o, float* p, const float* gradient, float* rowMeans, float* columnMeans, int64_t R,
+/// p, gradient [R, C]; rowMeans [R], columnMeans [C]. Returns whether all that it made is finite.
+bool updateMatrix(const Adafactor& o, float* p, const float* gradient, float* rowMeans, float* columnMeans, int64_t R,
                   int64_t C, float* workspace) {
   const int64_t rows = chunkRows(R, C);
   const int64_t chunks = at::divup(R, rows);
@@ -127,19 +137,23 @@ void updateMatrix(const Adafactor& o, float* p, const float* gradient, float* ro
     }
   });
   const float rate = o.rate(std::accumulate(squares.begin(), squares.end(), 0.), R * C);
+  std::atomic<bool> finite = allFinite(rowMeans, R) && allFinite(columnMeans, C);
   eachChunk([&](size_t, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-      apply(p + i * C, gradient + i * C, columnFactors, 1.f - o.weightDecay * o.lr, rate * rowFactor(i), C);
+      float* const row = p + i * C;
+      if (!apply(row, gradient + i * C, columnFactors, 1.f - o.weightDecay * o.lr, rate * rowFactor(i), C)) finite = false;
     }
   });
+  return finite;
 }
 
 /// p, gradient, means, factors [N]
-void updateVector(const Adafactor& o, float* p, const float* gradient, float* means, int64_t N, float* factors) {
+bool updateVector(const Adafactor& o, float* p, const float* gradient, float* means, int64_t N, float* factors) {
   for (int64_t i = 0; i < N; i++) o.follow(means[i], gradient[i] * o.scale * (gradient[i] * o.scale) + o.eps);
   inverseRoots(means, factors, N);
   const double squares = static_cast<double>(o.scale) * o.scale * sumSquares(gradient, factors, N);
-  apply(p, gradient, factors, 1.f - o.weightDecay * o.lr, o.rate(squares, N) * o.scale, N);
+  const bool finite = apply(p, gradient, factors, 1.f - o.weightDecay * o.lr, o.rate(squares, N) * o.scale, N);
+  return finite && allFinite(means, N);
 }
 
 Adafactor settings(double gradientScale, double lr, double weightDecay, double decay, double eps, double clipThreshold) {
@@ -179,7 +193,9 @@ at::Tensor adafactorWorkspace(at::TensorList self) {
 }
 
 void adafactorStep(at::TensorList self, at::TensorList gradients, at::TensorList states, const at::Tensor& workspace,
-                   double gradientScale, double lr, double weightDecay, double decay, double eps, double clipThreshold) {
+                   const at::Tensor& nonfinite, double gradientScale, double lr, double weightDecay, double decay,
+                   double eps, double clipThreshold) {
+  checkNonfinite(nonfinite, self);
   const Adafactor o = settings(gradientScale, lr, weightDecay, decay, eps, clipThreshold);
   const std::vector<size_t> first = checkedPlaces(self, gradients, states);
   const std::vector<int64_t> places = workspacePlaces(self);
@@ -187,27 +203,31 @@ void adafactorStep(at::TensorList self, at::TensorList gradients, at::TensorList
                   workspace.numel() >= places.back(),
               "the workspace must be contiguous float32 of ", places.back(), " elements or more");
   const auto update = [&](size_t i) {
-    if (self[i].numel() == 0) return;
+    if (self[i].numel() == 0) return true;
     float* p = self[i].data_ptr<float>();
     const float* gradient = gradients[i].data_ptr<float>();
     float* rows = states[first[i]].data_ptr<float>();
     float* own = workspace.data_ptr<float>() + places[i];
     if (self[i].dim() == 1) return updateVector(o, p, gradient, rows, self[i].numel(), own);
-    updateMatrix(o, p, gradient, rows, states[first[i] + 1].data_ptr<float>(), self[i].size(0), self[i].size(1), own);
+    return updateMatrix(o, p, gradient, rows, states[first[i] + 1].data_ptr<float>(), self[i].size(0), self[i].size(1), own);
   };
+  std::atomic<bool> finite = true;
   for (size_t i = 0; i < self.size(); i++) {
-    if (isLarge(self[i])) update(i);
+    if (isLarge(self[i]) && !update(i)) finite = false;
   }
   at::parallel_for(0, static_cast<int64_t>(self.size()), 1, [&](int64_t begin, int64_t last) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(last); i++) {
-      if (!isLarge(self[i])) update(i);
+      if (!isLarge(self[i]) && !update(i)) finite = false;
     }
   });
+  if (!finite) *nonfinite.data_ptr<float>() = 1.f;
 }
 
 /// The same of ATen's ops, for other devices, which wait for nothing. It works in temporaries of its own.
 void composedStep(at::TensorList self, at::TensorList gradients, at::TensorList states, const at::Tensor&,
-                  double gradientScale, double lr, double weightDecay, double decay, double eps, double clipThreshold) {
+                  const at::Tensor& nonfinite, double gradientScale, double lr, double weightDecay, double decay, double eps,
+                  double clipThreshold) {
+  checkNonfinite(nonfinite, self);
   const Adafactor o = settings(gradientScale, lr, weightDecay, decay, eps, clipThreshold);
   const std::vector<size_t> first = checkedPlaces(self, gradients, states);
   const auto followed = [&](const at::Tensor& means, const at::Tensor& now) {
@@ -228,13 +248,15 @@ void composedStep(at::TensorList self, at::TensorList gradients, at::TensorList 
     const at::Tensor rms = step.square().mean().sqrt();
     at::Tensor(self[i]).mul_(1.f - o.weightDecay * o.lr).sub_(step * (o.lr / (rms / o.clip).clamp_min(1)));
   }
+  if (!self.empty()) noteNonfinite(nonfinite, {self, states});
 }
 
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   library.def("adafactor_workspace(Tensor[] self) -> Tensor");
   library.def(
       "adafactor_step_(Tensor(a!)[] self, Tensor[] gradients, Tensor(b!)[] states, Tensor(c!) workspace, "
-      "float gradient_scale, float lr, float weight_decay, float decay, float eps, float clip_threshold) -> ()");
+      "Tensor(d!) nonfinite, float gradient_scale, float lr, float weight_decay, float decay, float eps, "
+      "float clip_threshold) -> ()");
 }
 TORCH_LIBRARY_IMPL(slimtune, CPU, library) {
   library.impl("adafactor_workspace", adafactorWorkspace);

@@ -15,13 +15,29 @@ namespace slimtune {
 /// state, then all of the second). With 8-bit states these are uint8, and `scales` has as many float32 tensors.
 struct UpdateTensors {
   at::TensorList parameters, gradients, states, scales;
+  const at::Tensor& nonfinite;  // float32, one element: becomes 1 where a weight or state that the update made is not finite
   const at::Tensor& state(size_t parameter, int state) const { return states[place(parameter, state)]; }
   const at::Tensor& scale(size_t parameter, int state) const { return scales[place(parameter, state)]; }
   size_t place(size_t parameter, int state) const { return parameter + static_cast<size_t>(state) * parameters.size(); }
 };
 
+/// Sets it to 1 where one of those tensors is not finite, by one more pass over them. Waits for nothing.
+inline void noteNonfinite(const at::Tensor& nonfinite, std::initializer_list<at::TensorList> made) {
+  std::vector<at::Tensor> all;
+  for (const at::TensorList& some : made) all.insert(all.end(), some.begin(), some.end());
+  at::Tensor found = nonfinite;  // the op is made for gradients with a scale, here of 1
+  at::_amp_foreach_non_finite_check_and_unscale_(all, found, at::ones({}, nonfinite.options()));
+}
+
+inline void checkNonfinite(const at::Tensor& nonfinite, at::TensorList parameters) {
+  TORCH_CHECK(nonfinite.scalar_type() == at::kFloat && nonfinite.layout() == at::kStrided && nonfinite.numel() == 1 &&
+                  (parameters.empty() || nonfinite.device() == parameters[0].device()),
+              "nonfinite must be one float32 on the parameters' device");
+}
+
 inline void checkUpdate(const UpdateTensors& tensors, int states) {
-  const auto [parameters, gradients, values, scales] = tensors;
+  const auto& [parameters, gradients, values, scales, nonfinite] = tensors;
+  checkNonfinite(nonfinite, parameters);
   const size_t count = parameters.size();
   TORCH_CHECK(gradients.size() == count && values.size() == count * states, "expected a gradient and ", states,
               " states for each of ", count, " parameters, got ", gradients.size(), " and ", values.size());
@@ -55,57 +71,59 @@ struct OptimizerOps {
 
   static float narrow(double value) { return static_cast<float>(value); }
 
-  static void torchAdamW(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale,
-                         double lr, double weightDecay, int64_t step_, double beta1, double beta2, double eps) {
+  static void torchAdamW(at::TensorList self, at::TensorList gradients, at::TensorList states, const at::Tensor& nonfinite,
+                         double gradientScale, double lr, double weightDecay, int64_t step_, double beta1, double beta2,
+                         double eps) {
     const auto t = static_cast<double>(step_);
     step(TorchAdamWRule<false>{narrow(1 / gradientScale), narrow(-lr / (1 - std::pow(beta1, t))),
                                narrow(1 - lr * weightDecay), narrow(1 - beta1), narrow(beta2), narrow(1 - beta2),
                                narrow(std::sqrt(1 - std::pow(beta2, t))), narrow(eps)},
-         {self, gradients, states, {}});
+         {self, gradients, states, {}, nonfinite});
   }
 
   static void adamw(at::TensorList self, at::TensorList gradients, at::TensorList states, at::TensorList scales,
-                    double gradientScale, double lr, double weightDecay, int64_t step_, double beta1, double beta2,
-                    double eps) {
+                    const at::Tensor& nonfinite, double gradientScale, double lr, double weightDecay, int64_t step_,
+                    double beta1, double beta2, double eps) {
     const auto t = static_cast<double>(step_);
     step(AdamWRule{narrow(gradientScale), narrow(lr), narrow(1 - lr * weightDecay), narrow(beta1), narrow(beta2),
                    narrow(eps), narrow(1 - std::pow(beta1, t)), narrow(std::sqrt(1 - std::pow(beta2, t)))},
-         {self, gradients, states, scales});
+         {self, gradients, states, scales, nonfinite});
   }
 
   static void lion(at::TensorList self, at::TensorList gradients, at::TensorList states, at::TensorList scales,
-                   double gradientScale, double lr, double weightDecay, double beta1, double beta2) {
+                   const at::Tensor& nonfinite, double gradientScale, double lr, double weightDecay, double beta1,
+                   double beta2) {
     step(LionRule{narrow(gradientScale), narrow(lr), narrow(1 - lr * weightDecay), narrow(beta1), narrow(beta2)},
-         {self, gradients, states, scales});
+         {self, gradients, states, scales, nonfinite});
   }
 
   static void ademamix(at::TensorList self, at::TensorList gradients, at::TensorList states, at::TensorList scales,
-                       double gradientScale, double lr, double weightDecay, int64_t step_, double beta1, double beta2,
-                       double beta3, double alpha, double eps) {
+                       const at::Tensor& nonfinite, double gradientScale, double lr, double weightDecay, int64_t step_,
+                       double beta1, double beta2, double beta3, double alpha, double eps) {
     const auto t = static_cast<double>(step_);
     step(AdEMAMixRule{narrow(gradientScale), narrow(lr), narrow(1 - lr * weightDecay), narrow(beta1), narrow(beta2),
                       narrow(beta3), narrow(alpha), narrow(eps), narrow(1 - std::pow(beta1, t)),
                       narrow(std::sqrt(1 - std::pow(beta2, t)))},
-         {self, gradients, states, scales});
+         {self, gradients, states, scales, nonfinite});
   }
 
-  static void sgd(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale, double lr,
-                  double weightDecay, double momentum, double dampening, bool nesterov) {
+  static void sgd(at::TensorList self, at::TensorList gradients, at::TensorList states, const at::Tensor& nonfinite,
+                  double gradientScale, double lr, double weightDecay, double momentum, double dampening, bool nesterov) {
     const auto run = [&](auto buffered) {
       step(SGDRule<buffered.value>{narrow(gradientScale), narrow(lr), narrow(weightDecay), narrow(momentum),
                                    narrow(dampening), nesterov},
-           {self, gradients, states, {}});
+           {self, gradients, states, {}, nonfinite});
     };
     narrow(momentum) == 0.f ? run(std::false_type{}) : run(std::true_type{});
   }
 
   static void rmsprop(at::TensorList self, at::TensorList gradients, at::TensorList states, at::TensorList scales,
-                      double gradientScale, double lr, double weightDecay, double alpha, double eps, double momentum,
-                      bool centered) {
+                      const at::Tensor& nonfinite, double gradientScale, double lr, double weightDecay, double alpha,
+                      double eps, double momentum, bool centered) {
     const auto run = [&](auto centred, auto buffered) {
       step(RMSpropRule<centred.value, buffered.value>{narrow(gradientScale), narrow(lr), narrow(weightDecay),
                                                       narrow(alpha), narrow(eps), narrow(momentum)},
-           {self, gradients, states, scales});
+           {self, gradients, states, scales, nonfinite});
     };
     const auto choose = [&](auto centred) {
       narrow(momentum) == 0.f ? run(centred, std::false_type{}) : run(centred, std::true_type{});
@@ -113,9 +131,10 @@ struct OptimizerOps {
     centered ? choose(std::true_type{}) : choose(std::false_type{});
   }
 
-  static void adagrad(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale,
-                      double lr, double weightDecay, double eps) {
-    step(AdagradRule{narrow(gradientScale), narrow(lr), narrow(weightDecay), narrow(eps)}, {self, gradients, states, {}});
+  static void adagrad(at::TensorList self, at::TensorList gradients, at::TensorList states, const at::Tensor& nonfinite,
+                      double gradientScale, double lr, double weightDecay, double eps) {
+    step(AdagradRule{narrow(gradientScale), narrow(lr), narrow(weightDecay), narrow(eps)},
+         {self, gradients, states, {}, nonfinite});
   }
 
   static void implement(torch::Library& library) {

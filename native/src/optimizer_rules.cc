@@ -4,12 +4,12 @@
 namespace slimtune {
 
 template <class Rule>
-void update(const Rule& rule, float* p, const float* gradient, float* const* states, int64_t count) {
+bool update(const Rule& rule, float* p, const float* gradient, float* const* states, int64_t count) {
   const auto state = [&](int s) { return s < Rule::kStates ? states[s] : nullptr; };
-  run(rule, p, gradient, state(0), state(1), state(2), count);
+  return run(rule, p, gradient, state(0), state(1), state(2), count);
 }
 #define SLIMTUNE_INSTANTIATE(...) \
-  template void update(const __VA_ARGS__&, float*, const float*, float* const*, int64_t);
+  template bool update(const __VA_ARGS__&, float*, const float*, float* const*, int64_t);
 SLIMTUNE_EACH_OTHER_RULE(SLIMTUNE_INSTANTIATE)
 
 }  // namespace slimtune

@@ -168,8 +168,9 @@ struct AdagradRule {
       apply(RMSpropRule<false, false>) apply(RMSpropRule<false, true>) apply(RMSpropRule<true, false>)         \
           apply(RMSpropRule<true, true>) apply(AdagradRule)
 
-/// A run of elements, on the CPU; but for a tensor's last run it is of a multiple of 8.
+/// A run of elements, on the CPU; but for a tensor's last run it is of a multiple of 8. Returns whether all weights and
+/// states that it made are finite.
 template <class Rule>
-void update(const Rule& rule, float* p, const float* gradient, float* const* states, int64_t count);
+bool update(const Rule& rule, float* p, const float* gradient, float* const* states, int64_t count);
 
 }  // namespace slimtune

@@ -2,6 +2,8 @@
 // without kernels of their own.
 #include <ATen/Parallel.h>
 
+#include <atomic>
+
 #include "optimizer_ops.h"
 #include "quantized_update.h"
 
@@ -26,16 +28,17 @@ std::vector<Chunk> chunksOf(at::TensorList parameters) {
   return chunks;
 }
 
+/// Returns whether all that it made is finite.
 template <class Rule>
-void updateChunk(const Rule& rule, const UpdateTensors& tensors, const Chunk& chunk) {
+bool updateChunk(const Rule& rule, const UpdateTensors& tensors, const Chunk& chunk) {
   float* p = tensors.parameters[chunk.tensor].data_ptr<float>();
   const float* g = tensors.gradients[chunk.tensor].data_ptr<float>();
   if (tensors.scales.empty()) {
     float* states[kMostStates];
     for (int s = 0; s < Rule::kStates; s++) states[s] = tensors.state(chunk.tensor, s).data_ptr<float>() + chunk.begin;
-    update(rule, p + chunk.begin, g + chunk.begin, states, chunk.end - chunk.begin);
-    return;
+    return update(rule, p + chunk.begin, g + chunk.begin, states, chunk.end - chunk.begin);
   }
+  bool finite = true;
   for (int64_t at = chunk.begin; at < chunk.end; at += kQuantizedBlock) {
     uint8_t* codes[kMostStates];
     float* scales[kMostStates];
@@ -43,17 +46,22 @@ void updateChunk(const Rule& rule, const UpdateTensors& tensors, const Chunk& ch
       codes[s] = tensors.state(chunk.tensor, s).data_ptr<uint8_t>() + at;
       scales[s] = tensors.scale(chunk.tensor, s).data_ptr<float>() + at / kQuantizedBlock;
     }
-    updateQuantized(rule, p + at, g + at, codes, scales, std::min(kQuantizedBlock, chunk.end - at));
+    finite &= updateQuantized(rule, p + at, g + at, codes, scales, std::min(kQuantizedBlock, chunk.end - at));
   }
+  return finite;
 }
 
 struct Cpu {
   template <class Rule>
   static void step(const Rule& rule, const UpdateTensors& tensors) {
     const std::vector<Chunk> chunks = chunksOf(tensors.parameters);
+    std::atomic<bool> finite = true;
     at::parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t first, int64_t last) {
-      for (int64_t c = first; c < last; c++) updateChunk(rule, tensors, chunks[static_cast<size_t>(c)]);
+      for (int64_t c = first; c < last; c++) {
+        if (!updateChunk(rule, tensors, chunks[static_cast<size_t>(c)])) finite = false;
+      }
     });
+    if (!finite) *tensors.nonfinite.data_ptr<float>() = 1.f;
   }
 };
 
@@ -115,25 +123,28 @@ struct Composition {
       }
       before.copy_(p);
     }
+    noteNonfinite(tensors.nonfinite, {tensors.parameters, tensors.scales.empty() ? tensors.states : tensors.scales});
   }
 };
 
 /// LibTorch's fused AdamW itself, which every device has.
-void composedTorchAdamW(at::TensorList self, at::TensorList gradients, at::TensorList states, double gradientScale,
-                        double lr, double weightDecay, int64_t step, double beta1, double beta2, double eps) {
-  checkUpdate({self, gradients, states, {}}, 2);
+void composedTorchAdamW(at::TensorList self, at::TensorList gradients, at::TensorList states,
+                        const at::Tensor& nonfinite, double gradientScale, double lr, double weightDecay, int64_t step,
+                        double beta1, double beta2, double eps) {
+  checkUpdate({self, gradients, states, {}, nonfinite}, 2);
   if (self.empty()) return;
   const at::Tensor count = at::full({}, static_cast<double>(step), self[0].options());
   const at::Tensor divisor = at::full({}, 1 / gradientScale, self[0].options());
   at::_fused_adamw_(self, gradients, states.slice(0, self.size()), states.slice(self.size()), {},
                     std::vector<at::Tensor>(self.size(), count), lr, beta1, beta2, weightDecay, eps, /*amsgrad=*/false,
                     /*maximize=*/false, divisor);
+  noteNonfinite(nonfinite, {self, states});
 }
 
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   const std::string lists = "(Tensor(a!)[] self, Tensor[] gradients, Tensor(b!)[] states, ";
   const std::string scales = "Tensor(c!)[] scales, ";
-  const std::string rates = "float gradient_scale, float lr, float weight_decay, ";
+  const std::string rates = "Tensor(d!) nonfinite, float gradient_scale, float lr, float weight_decay, ";
   const auto define = [&](const std::string& schema) { library.def(schema.c_str()); };
   define("torch_adamw_step_" + lists + rates + "int step, float beta1, float beta2, float eps) -> ()");
   define("adamw_step_" + lists + scales + rates + "int step, float beta1, float beta2, float eps) -> ()");

@@ -11,9 +11,10 @@
 namespace slimtune {
 
 /// A run of at most kQuantizedBlock elements with 8-bit states. Where a gradient is not finite, the weight stays and its
-/// states become zero: one such element would otherwise spoil the scale of its block.
+/// states become zero: one such element would otherwise spoil the scale of its block. Returns whether all weights and
+/// states that it made are finite.
 template <class Rule>
-void updateQuantized(const Rule& rule, float* p, const float* g, uint8_t* const* codes, float* const* scales,
+bool updateQuantized(const Rule& rule, float* p, const float* g, uint8_t* const* codes, float* const* scales,
                      int64_t count) {
   float values[kMostStates][kQuantizedBlock], before[kQuantizedBlock];
   float* states[kMostStates] = {};
@@ -24,15 +25,20 @@ void updateQuantized(const Rule& rule, float* p, const float* g, uint8_t* const*
     states[s] = values[s];
     map(s).decode(codes[s], *scales[s], values[s], count);
   }
-  const bool finite = std::all_of(g, g + count, [](float x) { return std::isfinite(x); });
-  if (!finite) std::copy(p, p + count, before);
-  update(rule, p, g, states, count);
-  for (int64_t i = 0; !finite && i < count; i++) {
-    if (std::isfinite(g[i])) continue;
-    p[i] = before[i];
-    for (int s = 0; s < Rule::kStates; s++) values[s][i] = 0.f;
+  const auto finite = [count](const float* x) { return std::all_of(x, x + count, [](float y) { return std::isfinite(y); }); };
+  const bool spoilt = !finite(g);
+  if (spoilt) std::copy(p, p + count, before);
+  bool made = update(rule, p, g, states, count);
+  if (spoilt) {
+    for (int64_t i = 0; i < count; i++) {
+      if (std::isfinite(g[i])) continue;
+      p[i] = before[i];
+      for (int s = 0; s < Rule::kStates; s++) values[s][i] = 0.f;
+    }
+    made = finite(p) && std::all_of(states, states + Rule::kStates, finite);
   }
   for (int s = 0; s < Rule::kStates; s++) *scales[s] = map(s).encode(values[s], codes[s], count);
+  return made;
 }
 
 }  // namespace slimtune

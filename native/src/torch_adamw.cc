@@ -5,10 +5,11 @@
 namespace slimtune {
 
 template <>
-void update(const TorchAdamWRule<false>& rule, float* p, const float* gradient, float* const* states, int64_t count) {
+bool update(const TorchAdamWRule<false>& rule, float* p, const float* gradient, float* const* states, int64_t count) {
   const int64_t first = count / rule.kLanes * rule.kLanes;
-  run(rule, p, gradient, states[0], states[1], nullptr, first);
-  run(rule.ofLast(), p + first, gradient + first, states[0] + first, states[1] + first, nullptr, count - first);
+  const bool finite = run(rule, p, gradient, states[0], states[1], nullptr, first);
+  const bool last = run(rule.ofLast(), p + first, gradient + first, states[0] + first, states[1] + first, nullptr, count - first);
+  return finite && last;
 }
 
 }  // namespace slimtune

@@ -37,4 +37,10 @@ SLIMTUNE_INLINE float vectorExp(float x) {
 }
 SLIMTUNE_INLINE double vectorExp(double x) { return std::exp(x); }
 
+/// |x| as an integer in the order of floats, in which infinity and then NaN come last: the largest of many tells whether
+/// all are finite, at the cost of a mask and a maximum.
+using Magnitude = int32_t;
+SLIMTUNE_INLINE Magnitude magnitude(float x) { return std::bit_cast<int32_t>(x) & 0x7fffffff; }
+SLIMTUNE_INLINE bool isFinite(Magnitude largest) { return largest < 0x7f800000; }
+
 }  // namespace slimtune

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from "commander";
 import { packageVersion } from "../setup/paths.js";
 import { UserError } from "../support/errors.js";
+import { tell } from "../support/plainText.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
 import { generateCommand } from "./generate.js";
@@ -27,7 +28,7 @@ export async function runCli(words: readonly string[]): Promise<void> {
     await program.exitOverride().parseAsync(words, { from: "user" });
   } catch (error) {
     // Commander has told its own errors already, and --help is one of them.
-    if (!(error instanceof CommanderError)) process.stderr.write(`${report(error)}\n`);
+    if (!(error instanceof CommanderError)) tell(report(error));
     process.exitCode = error instanceof CommanderError ? error.exitCode : 1;
   }
 }

@@ -20,6 +20,20 @@ function load(rows: readonly object[], args: TrainingArgumentsInput) {
   return loadExamples(file, { modelFolder, maxPositions: 256, vocabSize: 384 }, given, given.packing);
 }
 
+describe("the report", () => {
+  it("tells of texts without an end, and of roles that are not usual", async () => {
+    const texts = await load([{ body: "a b" }, { body: "c d" }], { dataset_text_field: "body" });
+    expect(describeReport(texts.report)).toEqual([
+      '2 of 2 rows are texts of another column than "text": as in TRL, no end-of-sequence token was added to them',
+    ]);
+    const roles = ["user", "human", "gpt\x1b[2J", "a", "b", "c", "d"];
+    const chats = roles.map((role) => ({ messages: [{ role, content: "x" }] }));
+    expect(describeReport((await load(chats, {})).report)).toEqual([
+      'conversations have roles that the chat template may not know: "a", "b", "c", "d", "gpt\\u001b[2J" and 1 more',
+    ]);
+  });
+});
+
 describe("packed rows in which nothing is learned", () => {
   const long = { prompt: "abcdefgh".repeat(6), completion: "x" };
   const good = { prompt: "a", completion: "b" };

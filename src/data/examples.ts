@@ -4,13 +4,14 @@ import type { TrainingArguments } from "../arguments/index.js";
 import { resolveDataset } from "../hub/index.js";
 import type { Sequence } from "../models/batch.js";
 import { UserError } from "../support/errors.js";
+import { quoteName } from "../support/plainText.js";
 import type { DatasetSpec } from "./config.js";
 import { numpyPermutation } from "./numpyPermutation.js";
 import { type PackingReport, packExamples } from "./packing.js";
 import { loadRows } from "./read.js";
 import type { Row } from "./row.js";
-import { checkLearnable, type TokenizedDataset, type TokenizeReport, tokenizeDataset } from "./tokenize.js";
-import { tokenizeInWorkers } from "./tokenizePool.js";
+import { checkLearnable, type TokenizedDataset, type TokenizeReport } from "./tokenize.js";
+import { TokenizerPool } from "./tokenizePool.js";
 import { Tokenizer } from "./tokenizer.js";
 
 export interface ExampleSource {
@@ -46,12 +47,6 @@ export async function loadExamples(
   signal?: AbortSignal,
   inspect?: (rows: readonly Row[], tokenized: TokenizedDataset, tokenizer: Tokenizer) => Promise<void>,
 ): Promise<LoadedExamples> {
-  const tokenizer = await Tokenizer.load(modelFolder);
-  const rows = await loadRows(spec, {
-    resolveDatasetPath: resolveDataset,
-    dataset_text_field: args.dataset_text_field,
-    signal,
-  });
   const options = {
     max_length: args.max_length,
     truncation_mode: args.truncation_mode,
@@ -61,13 +56,17 @@ export async function loadExamples(
     eos_token: args.eos_token,
     max_positions: maxPositions,
     packing,
-    signal,
   };
-  const workers = Math.max(args.dataloader_num_workers, args.dataset_num_proc ?? 0);
-  const tokenized =
-    workers > 0
-      ? checkLearnable(await tokenizeInWorkers(rows, modelFolder, options, workers), options)
-      : await tokenizeDataset(rows, tokenizer, options);
+  const workers = Math.max(1, args.dataloader_num_workers, args.dataset_num_proc ?? 0);
+  await using pool = new TokenizerPool({ folder: modelFolder, options, workers });
+  const tokenizer = await Tokenizer.open(modelFolder);
+  const rows = await loadRows(spec, {
+    resolveDatasetPath: resolveDataset,
+    dataset_text_field: args.dataset_text_field,
+    signal,
+  });
+  const templates = tokenizer.chatTemplateFiles;
+  const tokenized = checkLearnable(await pool.tokenize({ rows, templates, signal }), options);
   checkVocabulary(tokenized.examples, vocabSize, modelFolder);
   await inspect?.(rows, tokenized, tokenizer);
   const shuffle = <T>(list: T[]) => (args.shuffle_dataset ? shuffled(list, args.seed) : list);
@@ -130,6 +129,15 @@ export function describeReport(report: ExampleReport): string[] {
     report.promptNotPrefix,
     "have a prompt whose tokens are not the first tokens of the whole: the border is approximate",
   );
+  say(
+    report.withoutEos,
+    'are texts of another column than "text": as in TRL, no end-of-sequence token was added to them',
+  );
+  if (report.unusualRoles.length > 0) {
+    const roles = report.unusualRoles.slice(0, 5).map(quoteName).join(", ");
+    const more = report.unusualRoles.length > 5 ? ` and ${report.unusualRoles.length - 5} more` : "";
+    lines.push(`conversations have roles that the chat template may not know: ${roles}${more}`);
+  }
   say(report.specialTokensInText, "hold the text of a special token, which became that token");
   if (report.packing) {
     const { overlong, withoutLabel } = report.packing;

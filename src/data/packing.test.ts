@@ -89,6 +89,11 @@ describe("packing", () => {
     expect(rows.map(({ lengths }) => lengths)).toEqual([[9], [7, 3], [6, 4], [2]]);
   });
 
+  it.each(["bfd", "bfd_split", "wrapped"] as const)("%s takes a max_length beyond all examples", async (strategy) => {
+    const { rows } = await packExamples(makeExamples([3, 9, 4]), { max_length: 2 ** 40, packing_strategy: strategy });
+    expect(rows.map(({ lengths }) => lengths.toSorted())).toEqual([[3, 4, 9]]);
+  });
+
   it("packs every thousand examples among themselves, as TRL does", async () => {
     const { rows } = await packExamples(makeExamples(Array.from({ length: 1001 }, () => 2)), {
       max_length: 4000,

@@ -81,7 +81,12 @@ function pieces(example: Example, limit: number): Example[] {
 }
 
 /** Each piece, the longest first, goes into the fullest row that has room for it; of such rows, into the oldest. */
-function bestFit(examples: readonly Example[], capacity: number): Example[][] {
+function bestFit(examples: readonly Example[], max_length: number): Example[][] {
+  // One row for all is the longest that there can be.
+  const capacity = Math.min(
+    max_length,
+    examples.reduce((sum, { inputIds }) => sum + inputIds.length, 0),
+  );
   const bins: Example[][] = [];
   const withRoom: Example[][][] = Array.from({ length: capacity }, () => []); // rows by the tokens they still take
   for (const example of examples.toSorted((a, b) => b.inputIds.length - a.inputIds.length)) {

@@ -1,6 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { UserError } from "../support/errors.js";
+import { isHubId } from "../support/hubId.js";
 import { openRegularFile, readRegularFile } from "../support/regularFile.js";
 import { type DatasetEntry, type DatasetSpec, datasetEntries } from "./config.js";
 import { detectFormat, listKeys } from "./format.js";
@@ -22,7 +23,6 @@ interface RawRow {
 }
 
 const READABLE = /\.(jsonl|ndjson|json)$/i;
-const HUB_ID = /^[\w][\w.-]*(\/[\w][\w.-]*)?$/;
 // A string of V8 holds 2^29 - 24 characters.
 const MAX_JSON_BYTES = 2 ** 29 - 24;
 
@@ -82,7 +82,7 @@ async function findFiles(entry: DatasetEntry, options: LoadOptions): Promise<str
     );
   }
   if (info?.isDirectory()) return filesOfFolder(given, split);
-  if (info === undefined && HUB_ID.test(given) && !READABLE.test(given) && options.resolveDatasetPath) {
+  if (info === undefined && isHubId(given) && !READABLE.test(given) && options.resolveDatasetPath) {
     const files = await options.resolveDatasetPath(given, { name, split }).catch((error: unknown) => {
       if (!(error instanceof UserError)) throw error;
       throw new UserError(`dataset ${given}: no such file or folder here, and on the hub: ${error.message}`, {
@@ -145,10 +145,20 @@ async function readJsonLines(file: string, signal?: AbortSignal): Promise<RawRow
   const rows: RawRow[] = [];
   let number = 0;
   let pending: Buffer[] = []; // a line that the last chunk did not end
+  let length = 0; // of it
+  const grow = (part: Buffer) => {
+    pending.push(part);
+    length += part.length;
+    if (length <= MAX_JSON_BYTES) return;
+    throw new UserError(
+      `${file}:${number + 1}: the line has more than ${MAX_JSON_BYTES} bytes, too many for one row. Is there one object per line?`,
+    );
+  };
   const endLine = (part: Buffer) => {
+    if (pending.length > 0) grow(part);
     number++;
-    const bytes = pending.length === 0 ? part : Buffer.concat([...pending, part]);
-    pending = [];
+    const bytes = pending.length === 0 ? part : Buffer.concat(pending);
+    [pending, length] = [[], 0];
     const row = parseLine(bytes, `${file}:${number}`);
     if (row !== undefined) rows.push(row);
   };
@@ -159,7 +169,7 @@ async function readJsonLines(file: string, signal?: AbortSignal): Promise<RawRow
       endLine(chunk.subarray(start, end));
       start = end + 1;
     }
-    if (start < chunk.length) pending.push(chunk.subarray(start));
+    if (start < chunk.length) grow(chunk.subarray(start));
   }
   if (pending.length > 0) endLine(Buffer.alloc(0));
   return rows;

@@ -3,6 +3,7 @@ import path from "node:path";
 import { CHAT_TEMPLATE, CHAT_TEMPLATES } from "../files/modelFolder.js";
 import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import type { TemplateSource } from "./chatTemplate.js";
 import { checkVocabulary } from "./vocabulary.js";
 
 /** What the files of a model folder say about its tokenizer. */
@@ -11,8 +12,10 @@ export interface TokenizerFiles {
   tokenizer: TokenizerJson;
   /** Special tokens by the name that chat templates know: `bos_token`, `eos_token`, ... */
   special: Record<string, string>;
+  /** Id by token, of the vocabulary and all added tokens. */
+  ids: ReadonlyMap<string, number>;
   /** Chat templates by name; empty when the model has none. */
-  chatTemplates: Map<string, string>;
+  chatTemplates: Map<string, TemplateSource>;
   /** Whether decoding tidies the spaces before punctuation. */
   cleanUp: boolean;
 }
@@ -34,6 +37,7 @@ type Json = Record<string, unknown>;
 /** A special token as the files write it: its text, or an object with its text and flags. */
 type TokenValue = string | { content: string; [flag: string]: unknown };
 
+const CONFIG = "tokenizer_config.json";
 const NAMED = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /**
@@ -46,7 +50,7 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
   const file = path.join(folder, "tokenizer.json");
   const tokenizer = checkTokenizer(json, file);
   const ids = checkVocabulary(tokenizer, file);
-  const config = (await readJson(folder, "tokenizer_config.json")) ?? {};
+  const config = (await readJson(folder, CONFIG)) ?? {};
   // An older file with the same names, which counts only when the config does not list the added tokens.
   const older =
     config.added_tokens_decoder === undefined ? await readJson(folder, "special_tokens_map.json") : undefined;
@@ -64,18 +68,14 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
   return {
     tokenizer,
     special,
+    ids,
     chatTemplates: await readChatTemplates(folder, config.chat_template),
     // As in transformers 5: off by default, and never for BPE, whose spaces it would spoil.
     cleanUp: settings.clean_up_tokenization_spaces === true && tokenizer.model.type !== "BPE",
   };
 }
 
-function addTokens(
-  tokenizer: TokenizerJson,
-  ids: ReadonlyMap<string, number>,
-  decoder: unknown,
-  wanted: TokenValue[],
-): void {
+function addTokens(tokenizer: TokenizerJson, ids: Map<string, number>, decoder: unknown, wanted: TokenValue[]): void {
   const known = new Map(tokenizer.added_tokens.map((token) => [token.content, token]));
   let next = 0;
   for (const id of ids.values()) next = Math.max(next, id + 1);
@@ -91,6 +91,7 @@ function addTokens(
     const token = { ...plain, ...flags, id: ids.get(content) ?? next++, content, special };
     known.set(content, token);
     tokenizer.added_tokens.push(token);
+    ids.set(content, token.id);
   };
   if (isObject(decoder)) {
     const listed = Object.entries(decoder).sort(([a], [b]) => Number(a) - Number(b));
@@ -104,21 +105,30 @@ function listedTokens(value: unknown): TokenValue[] {
   return list.filter(isTokenValue);
 }
 
-async function readChatTemplates(folder: string, fromConfig: unknown): Promise<Map<string, string>> {
-  const templates = new Map<string, string>();
-  const file = await readText(folder, CHAT_TEMPLATE);
-  if (file !== undefined) templates.set("default", file);
+async function readChatTemplates(folder: string, fromConfig: unknown): Promise<Map<string, TemplateSource>> {
+  const templates = new Map<string, TemplateSource>();
+  const add = (name: string, text: string | undefined, file: string) => {
+    const source = { text: text ?? "", file: path.join(folder, file) };
+    if (source.text.length > FILE_LIMITS.template) {
+      throw new UserError(
+        `${source.file}: a chat template of ${source.text.length} characters; the limit is ${FILE_LIMITS.template}. Is it the right file?`,
+      );
+    }
+    if (text !== undefined) templates.set(name, source);
+  };
+  const read = (file: string) => readText(folder, file, FILE_LIMITS.template);
+  add("default", await read(CHAT_TEMPLATE), CHAT_TEMPLATE);
   const names = await readdir(path.join(folder, CHAT_TEMPLATES)).catch(() => []);
   for (const name of names.filter((name) => name.endsWith(".jinja"))) {
-    const text = await readText(folder, path.join(CHAT_TEMPLATES, name));
-    if (text !== undefined) templates.set(name.slice(0, -".jinja".length), text);
+    const file = path.join(CHAT_TEMPLATES, name);
+    add(name.slice(0, -".jinja".length), await read(file), file);
   }
   // Files of their own take the place of what the config has.
   if (templates.size > 0) return templates;
-  if (typeof fromConfig === "string") return templates.set("default", fromConfig);
+  if (typeof fromConfig === "string") add("default", fromConfig, CONFIG);
   for (const item of Array.isArray(fromConfig) ? fromConfig : []) {
     if (isObject(item) && typeof item.name === "string" && typeof item.template === "string") {
-      templates.set(item.name, item.template);
+      add(item.name, item.template, CONFIG);
     }
   }
   return templates;
@@ -151,10 +161,10 @@ async function missingTokenizer(folder: string): Promise<UserError> {
   return new UserError(`model folder ${folder}: there is no tokenizer.json. ${advice}`);
 }
 
-async function readText(folder: string, name: string): Promise<string | undefined> {
+async function readText(folder: string, name: string, limit: number): Promise<string | undefined> {
   const file = path.join(folder, name);
   try {
-    return (await readRegularFile(file, FILE_LIMITS.tokenizer)).toString();
+    return (await readRegularFile(file, limit)).toString();
   } catch (error) {
     if (error instanceof UserError) throw error;
     if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
@@ -163,7 +173,7 @@ async function readText(folder: string, name: string): Promise<string | undefine
 }
 
 async function readJson(folder: string, name: string): Promise<Json | undefined> {
-  const text = await readText(folder, name);
+  const text = await readText(folder, name, FILE_LIMITS.tokenizer);
   if (text === undefined) return undefined;
   const file = path.join(folder, name);
   let value: unknown;

@@ -1,6 +1,6 @@
 /** Whether the vocabulary of a tokenizer.json is one: each token has an id of its own, and merges make tokens that exist. */
-import { quoteName } from "../files/headerText.js";
 import { UserError } from "../support/errors.js";
+import { quoteName } from "../support/plainText.js";
 import type { TokenizerJson } from "./tokenizerFiles.js";
 
 /** No vocabulary comes near it, and an id beyond it would only make room for nothing. */

@@ -3,8 +3,8 @@ import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, relative, sep } from "node:path";
 import { UserError } from "../support/errors.js";
 import { isPlainPath } from "../support/plainPath.js";
+import { quoteName } from "../support/plainText.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
-import { quoteName } from "./headerText.js";
 import { readHeader, type SafetensorsHeader, type TensorInfo } from "./safetensors.js";
 
 /** `model` for a model's folder, `adapter_model` for a PEFT adapter's. */

@@ -1,10 +1,10 @@
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { quoteName } from "../files/headerText.js";
 import { isModelFile } from "../files/modelFolder.js";
 import { readShardIndex, type WeightsStem } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
+import { quoteName } from "../support/plainText.js";
 import { type HubOptions, openSnapshot, type Snapshot } from "./snapshot.js";
 
 const STEMS: readonly WeightsStem[] = ["model", "adapter_model"];

@@ -3,8 +3,10 @@ import { randomUUID } from "node:crypto";
 import { mkdir, readdir, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { UserError } from "../support/errors.js";
+import { isHubId } from "../support/hubId.js";
 import { createMeter, formatBytes, type Meter } from "../support/meter.js";
 import { isPlainPath } from "../support/plainPath.js";
+import { tell } from "../support/plainText.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import {
   explain,
@@ -49,10 +51,8 @@ export interface Snapshot {
   complete(): Promise<void>;
 }
 
-const HUB_ID = /^\w[\w.-]*(\/\w[\w.-]*)?$/;
-
 async function describe(type: Repository["type"], id: string, options: HubOptions): Promise<Repository> {
-  if (!HUB_ID.test(id) || id.includes("--") || id.includes("..")) {
+  if (!isHubId(id)) {
     throw new UserError(`"${id}" is neither a local ${type} nor a hub id such as "name" or "organisation/name".`);
   }
   const revision = options.revision ?? "main";
@@ -136,12 +136,10 @@ function stderrProgress(): (progress: HubProgress) => void {
   };
 }
 
-const stderrNotice = (message: string) => void process.stderr.write(`${message}\n`);
-
 function openRemote(repo: Repository, listing: RemoteListing, options: HubOptions): Snapshot {
   const { commit } = listing;
   const onProgress = options.onProgress ?? stderrProgress();
-  const onNotice = options.onNotice ?? stderrNotice;
+  const onNotice = options.onNotice ?? tell;
   const download = async (missing: readonly RemoteFile[]) => {
     const bytes = missing.reduce((sum, { size }) => sum + size, 0);
     onNotice(
@@ -186,7 +184,7 @@ export async function openSnapshot(type: Repository["type"], id: string, options
   } catch (error) {
     const cached = isUnreachable(error) ? await openCached(repo) : undefined;
     if (cached === undefined) throw explain(error, repo);
-    const notice = options.onNotice ?? stderrNotice;
+    const notice = options.onNotice ?? tell;
     notice(`${repo.settings.endpoint} cannot be reached: using ${id} from the cache ${repo.settings.cacheDir}.`);
     return cached;
   }

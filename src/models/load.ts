@@ -12,21 +12,25 @@ import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
 import { dtypeOf, StoredTensors } from "./storedTensors.js";
+import { refuseUnexpected } from "./unexpected.js";
 
 /** The weights of a folder, of the shapes that its config asks for. */
 class ModelWeights {
-  readonly #folder: string;
+  readonly #index: WeightIndex;
   readonly #stored: StoredTensors;
+  readonly #used = new Set<string>();
 
-  constructor({ folder, headers }: WeightIndex) {
-    this.#folder = folder;
-    this.#stored = new StoredTensors(headers);
+  constructor(index: WeightIndex) {
+    this.#index = index;
+    this.#stored = new StoredTensors(index.headers);
   }
 
   /** The tensor as it lies in its file. */
   tensor(name: string, shape: number[]): { tensor: Tensor; dtype: DType } {
     const found = this.#stored.find(name);
-    if (!found) throw new UserError(`model: ${this.#folder} has no weight '${name}', which its config.json asks for`);
+    if (!found)
+      throw new UserError(`model: ${this.#index.folder} has no weight '${name}', which its config.json asks for`);
+    this.#used.add(name);
     const { file, info } = found;
     if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i])) {
       throw new UserError(
@@ -38,6 +42,11 @@ class ModelWeights {
       throw new UserError(`model: ${file}: weight '${name}' is ${info.dtype}; F32, F16 and BF16 weights are supported`);
     }
     return { tensor: this.#stored.read(found), dtype };
+  }
+
+  /** @throws UserError for weights that no module took */
+  refuseOthers(tied: boolean): void {
+    refuseUnexpected(this.#index, this.#used, tied);
   }
 
   close(): void {
@@ -91,6 +100,7 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       return weight;
     };
     const { decoder, head, linears } = buildModel(config, precision, { device, trained }, { dense, linear });
+    files.refuseOthers(config.tied);
     if (precision.frozen === "float16" && !trained) await checkRange(folder, [...parameters.values()]);
     if (quantization) await quantizationDone(folder);
     return new CausalLM(decoder, head, parameters, linears);

@@ -22,6 +22,11 @@ export interface Optimizer {
   /** One update from the gradients times `gradientScale`, enqueued; the gradients may be overwritten. */
   step(gradients: Tensor[], learningRate: number, gradientScale: number): void;
   /**
+   * Whether the last step made a weight or state that is not finite. Rejects with the first failure of the engine so far,
+   * as a flush does.
+   */
+  madeNonFinite(): Promise<boolean>;
+  /**
    * Takes the last step out of the count of updates, after the engine has told that it failed or was skipped. One that
    * found too little memory has changed nothing: it can be made again.
    */

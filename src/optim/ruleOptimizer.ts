@@ -21,6 +21,7 @@ export class RuleOptimizer implements Optimizer {
   readonly #memory: StateMemory;
   readonly #pages: { page: StatePage; members: Member[] }[];
   readonly #workspace: Tensor | undefined;
+  readonly #nonfinite: Tensor;
   #step = 0;
 
   /** @throws UserError when the memory has no room for the states */
@@ -39,12 +40,15 @@ export class RuleOptimizer implements Optimizer {
       })),
     }));
     this.#workspace = rule.workspace && keep(rule.workspace(parameters));
+    this.#nonfinite = keep(ops.zeros([], "float32", memory.device));
   }
 
   step(gradients: Tensor[], learningRate: number, gradientScale: number): void {
     this.#step++;
-    const options = { step: this.#step, lr: learningRate, gradientScale, workspace: this.#workspace };
+    const [workspace, nonfinite] = [this.#workspace, this.#nonfinite];
+    const options = { step: this.#step, lr: learningRate, gradientScale, workspace, nonfinite };
     noGrad(() => {
+      ops.zero_(nonfinite);
       for (const { page, members } of this.#pages) {
         page.enter();
         for (const decayed of [true, false]) {
@@ -58,6 +62,10 @@ export class RuleOptimizer implements Optimizer {
         page.leave();
       }
     });
+  }
+
+  async madeNonFinite(): Promise<boolean> {
+    return (await this.#nonfinite.item()) !== 0;
   }
 
   undoStep(): void {
@@ -109,6 +117,7 @@ export class RuleOptimizer implements Optimizer {
   dispose(): void {
     for (const { tensor } of this.#states()) tensor.dispose();
     this.#workspace?.dispose();
+    this.#nonfinite.dispose();
     this.#memory.dispose();
   }
 

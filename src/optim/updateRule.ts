@@ -22,6 +22,8 @@ export interface UpdateOptions {
   weightDecay: number;
   /** What every gradient is multiplied by first: clipping. */
   gradientScale: number;
+  /** [] in float32: the update sets it to 1 where a weight or state that it made is not finite. */
+  nonfinite: Tensor;
   /** That of the rule, where it has one. */
   workspace: Tensor | undefined;
 }

@@ -7,6 +7,7 @@ import type { CausalLM } from "../models/causalLM.js";
 import { dtypeOf, StoredTensors } from "../models/storedTensors.js";
 import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import { zodProblem } from "../support/zodProblem.js";
 import { type DType, keep, ops, scope, type Tensor } from "../torch/index.js";
 import { type LoraConfig, loraSchema } from "./config.js";
 import { loraShapes } from "./lora.js";
@@ -147,8 +148,7 @@ export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
   if (known.init_lora_weights !== "gaussian") known.init_lora_weights = true;
   const parsed = loraSchema.safeParse(known);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw new UserError(`adapter: ${path}: ${issue.path.join(".")}: ${issue.message}`);
+    throw new UserError(`adapter: ${path}: ${zodProblem(parsed.error)}`);
   }
   return parsed.data;
 }

@@ -150,6 +150,8 @@ describe("loraSchema", () => {
     [{ r: 1.5 }, "r"],
     [{ lora_dropout: 1 }, "lora_dropout"],
     [{ lora_alpha: 0 }, "lora_alpha"],
+    [{ lora_alpha: 1e308 }, "must be at most 1000000"],
+    [{ alpha_pattern: { q_proj: 1e308 } }, "must be at most 1000000"],
     [{ target_modules: [] }, "target_modules"],
     [{ init_lora_weights: "pissa" }, "init_lora_weights"],
     [{ bias: "all" }, "training the original biases is not built"],

@@ -154,6 +154,8 @@ export interface Suspect {
   loss: number;
   gradNorm: number;
   learningRate: number;
+  /** What is not finite. */
+  found: Incident["found"];
   examples: number[];
   sources: string[];
 }
@@ -169,6 +171,8 @@ export interface Incident {
   loss: number | string;
   grad_norm: number | string;
   learning_rate: number;
+  /** What is not finite: the loss or a gradient, or weights and states that a step made of finite ones. */
+  found: "gradients" | "weights";
   /** The examples of the update, as numbers of the prepared dataset from 0. */
   examples: number[];
   /** Where those examples stand: `file:line`. */

@@ -65,8 +65,8 @@ describe.skipIf(process.platform === "win32")("anything else is refused at once"
   ])("%s", async (kind, make) => {
     const path = join(folder, "file");
     await make(path);
-    for (const work of [readRegularFile(path, 10), openRegularFile(path)]) {
-      const error = await errorOf(work);
+    for (const work of [() => readRegularFile(path, 10), () => openRegularFile(path)]) {
+      const error = await errorOf(work());
       expect(error).toBeInstanceOf(UserError);
       expect(error.message).toContain(`${path} is ${kind}, not a file`);
     }

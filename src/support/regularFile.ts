@@ -6,10 +6,14 @@ import { formatBytes } from "./meter.js";
 
 /** Bytes that a file of a kind may have: many times those of the largest in use, few enough to be read at once. */
 export const FILE_LIMITS = {
-  /** YAML and JSON of a person or a library: config.json, adapter_config.json, a run's config. */
+  /** config.json, adapter_config.json and their like. */
   config: 10_000_000,
+  /** The config of a run, written by a person. */
+  run: 1_000_000,
   /** tokenizer.json with its vocabulary and merges; 33 MB is the largest in use. */
   tokenizer: 400_000_000,
+  /** A chat template; 20 kB is a long one. */
+  template: 1_000_000,
   /** Names of all tensors of a model, with the file of each. */
   index: 100_000_000,
   /** A text for people, such as a dataset's card. */

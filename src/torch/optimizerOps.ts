@@ -9,6 +9,8 @@ export interface Rates {
   lr: number;
   weightDecay: number;
   gradientScale: number;
+  /** [] in float32: becomes 1 where a weight or state that the update made is not finite. */
+  nonfinite: Tensor;
 }
 
 export interface ElementwiseTensors {
@@ -118,4 +120,4 @@ const lists = ({ parameters, gradients, states, scales }: ElementwiseTensors) =>
   states,
   scales,
 ];
-const rates = ({ gradientScale, lr, weightDecay }: Rates) => [gradientScale, lr, weightDecay];
+const rates = ({ nonfinite, gradientScale, lr, weightDecay }: Rates) => [nonfinite, gradientScale, lr, weightDecay];

@@ -67,9 +67,20 @@ export class UpdateFailure extends Error {
   }
 }
 
+/** An update was made of finite gradients, and weights or states are NaN or infinite now: only a checkpoint has good ones. */
+export class BrokenWeights extends Error {
+  override readonly name = "BrokenWeights";
+  readonly result: StepResult;
+
+  constructor(result: StepResult) {
+    super("update: it made weights that are not finite");
+    this.result = result;
+  }
+}
+
 /**
  * One update from a window of micro-batches: all passes, then the hooks, then the optimizer's step.
- * @throws UpdateFailure, and what a hook throws; everything is then as it was before
+ * @throws UpdateFailure, and what a hook throws: everything is then as it was before. BrokenWeights
  */
 export async function makeUpdate(
   run: Trainable,
@@ -91,9 +102,10 @@ export async function makeUpdate(
     await hooks.beforeStep();
     stepping = true;
     span("JavaScript", () => step(parameters, optimizer, result.gradNorm, options));
-    await flush();
+    if (await optimizer.madeNonFinite()) throw new BrokenWeights(result);
     return result;
   } catch (error) {
+    if (error instanceof BrokenWeights) throw error;
     await flush().catch(() => {}); // a failure that nobody was told of would hold up what follows
     if (stepping) optimizer.undoStep();
     dropGradients(parameters);

@@ -9,7 +9,7 @@ import type { LossScaler } from "./lossScaler.js";
 import type { PreparedRun } from "./prepare.js";
 import type { Saver } from "./saving/saver.js";
 import type { Settings } from "./settings.js";
-import { makeUpdate, UpdateFailure } from "./update.js";
+import { BrokenWeights, makeUpdate, UpdateFailure } from "./update.js";
 
 export interface UpdatesOptions {
   run: PreparedRun;
@@ -65,8 +65,9 @@ export class Updates {
       this.#scaler?.good();
       ledger.countUpdate(result, learningRate, this.#flops(result.paddedTokens));
     } catch (error) {
-      if (!(error instanceof UpdateFailure) || error.kind === "memory") throw error;
-      if (error.kind === "stopped") return false;
+      if (error instanceof UpdateFailure && error.kind === "stopped") return false;
+      const bad = error instanceof BrokenWeights || (error instanceof UpdateFailure && error.kind === "non-finite");
+      if (!bad) throw error;
       await this.#leaveOut(error, error.result!, learningRate, order.subarray(first * size, end * size));
     }
     return true;
@@ -83,19 +84,25 @@ export class Updates {
     return true;
   }
 
-  /** An update whose numbers are not finite is not made, but counts: its data is used. @param rows it was made from */
-  async #leaveOut(failure: UpdateFailure, result: StepResult, learningRate: number, rows: Int32Array): Promise<void> {
+  /** An update whose numbers are not finite is not made, or taken back, but counts: its data is used. */
+  async #leaveOut(
+    failure: UpdateFailure | BrokenWeights,
+    result: StepResult,
+    learningRate: number,
+    rows: Int32Array,
+  ): Promise<void> {
     const { loss, gradNorm } = result;
-    if (this.#scaler?.mayOverflow && Number.isFinite(loss)) {
+    if (failure instanceof UpdateFailure && this.#scaler?.mayOverflow && Number.isFinite(loss)) {
       failure.useRandom();
       return this.#overflow(this.#scaler, result, learningRate);
     }
+    const found = failure instanceof BrokenWeights ? "weights" : "gradients";
     const { step, state } = this.#ledger;
     const sources = [...new Set([...rows].flatMap((row) => this.#run.examples[row]!.sources ?? []))];
     const place = { step: step + 1, epoch: state.epoch, learningRate, examples: [...rows], sources };
-    const action = await this.#health.bad({ ...place, loss, gradNorm }, this.#saver.path !== undefined);
+    const action = await this.#health.bad({ ...place, loss, gradNorm, found }, this.#saver.path);
     if (action === "rollback") await this.#saver.rollBack();
-    else failure.useRandom();
+    else if (failure instanceof UpdateFailure) failure.useRandom();
     this.#ledger.countSkipped(learningRate);
   }
 

@@ -239,8 +239,9 @@ describe("misuse is an error of JavaScript", () => {
 
   it("checks an update's tensors against each other, and changes nothing where they do not fit", async () => {
     const [p, g, m, v] = [vector(1, 2), vector(1, 2), vector(0, 0), vector(0, 0)];
+    let flag = vector(0);
     const update = (parameters: Tensor[], gradients: Tensor[], states: Tensor[]) =>
-      opInPlace("slimtune::torch_adamw_step_", parameters, gradients, states, 1, 0.1, 0, 1, 0.9, 0.99, 1e-8);
+      opInPlace("slimtune::torch_adamw_step_", parameters, gradients, states, flag, 1, 0.1, 0, 1, 0.9, 0.99, 1e-8);
     update([p], [vector(1)], [m, v]);
     await expect(flush()).rejects.toThrow("parameter 0 and its gradient must be contiguous float32 of one size");
     update([p], [g], [m, track(ops.to(v, "float64"))]);
@@ -250,13 +251,17 @@ describe("misuse is an error of JavaScript", () => {
     const turned = track(ops.transpose(track(ops.zeros([2, 3])), 0, 1));
     update([turned], [turned], [turned, turned]);
     await expect(flush()).rejects.toThrow("must be contiguous float32");
+    flag = vector(0, 0);
+    update([p], [g], [m, v]);
+    await expect(flush()).rejects.toThrow("nonfinite must be one float32 on the parameters' device");
     expect(await values(p)).toEqual([1, 2]);
   });
 
   it("checks Adafactor's workspace", async () => {
     const [p, g, s] = [vector(1, 2), vector(1, 2), vector(0, 0)];
     const workspace = track(optimizerOps.adafactorWorkspace([p]));
-    const options = { lr: 0.1, weightDecay: 0, gradientScale: 1, decay: 0, eps: 1e-30, clipThreshold: 1 };
+    const nonfinite = vector(0);
+    const options = { lr: 0.1, weightDecay: 0, gradientScale: 1, nonfinite, decay: 0, eps: 1e-30, clipThreshold: 1 };
     const tensors = { parameters: [p], gradients: [g], states: [s], workspace };
     optimizerOps.adafactorStep_({ ...tensors, workspace: vector(0) }, options);
     await expect(flush()).rejects.toThrow("the workspace must be contiguous float32 of 2 elements or more");

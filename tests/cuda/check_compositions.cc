@@ -45,6 +45,7 @@ void same(const std::string& what, const Tensor& actual, const Tensor& expected,
 
 struct Update {
   Tensors weights, states, scales;
+  Tensor nonfinite = at::zeros({});
 };
 
 /// run(composed, tensors, gradients) makes one update; `count` states for each parameter.
@@ -58,7 +59,7 @@ void checkOptimizer(const std::string& name, int count, bool quantized, const Ru
       if (quantized) expected.scales.push_back(at::zeros({(weight.numel() + 255) / 256}));
     }
   }
-  Update actual{copies(expected.weights), copies(expected.states), copies(expected.scales)};
+  Update actual{copies(expected.weights), copies(expected.states), copies(expected.scales), at::zeros({})};
   for (int step = 1; step <= 4; step++) {
     Tensors gradients;
     for (const Tensor& weight : expected.weights) {
@@ -68,6 +69,12 @@ void checkOptimizer(const std::string& name, int count, bool quantized, const Ru
     run(false, expected, copies(gradients), step);
     run(true, actual, copies(gradients), step);
   }
+  const auto noted = [&](float value) {
+    for (const Update* update : {&expected, &actual}) {
+      if (update->nonfinite.item<float>() != value) fail(name, "notes wrongly whether all that it made is finite");
+    }
+  };
+  noted(0);
   // The kernels may fuse a product and a sum: a code on the border between two can become the other one.
   for (size_t i = 0; i < expected.weights.size(); i++) same(name + ": weight", actual.weights[i], expected.weights[i], quantized ? 1e-2 : 1e-4);
   for (size_t i = 0; i < expected.scales.size(); i++) same(name + ": scale", actual.scales[i], expected.scales[i], 1e-2);
@@ -79,6 +86,12 @@ void checkOptimizer(const std::string& name, int count, bool quantized, const Ru
       fail(name + ": codes", std::to_string((a != b).sum().item<int64_t>()) + " differ");
     }
   }
+  Tensors gradients;
+  for (const Tensor& weight : expected.weights) gradients.push_back(at::ones_like(weight));
+  for (Update* update : {&expected, &actual}) update->weights[4][12345].fill_(INFINITY);
+  run(false, expected, copies(gradients), 5);
+  run(true, actual, copies(gradients), 5);
+  noted(1);
 }
 
 void checkOptimizers() {
@@ -87,39 +100,40 @@ void checkOptimizers() {
   for (const bool quantized : {false, true}) {
     const std::string bits = quantized ? ", 8 bits" : "";
     checkOptimizer("AdamW" + bits, 2, quantized, [&](bool composed, Update& u, const Tensors& g, int64_t step) {
-      call<void(Lists, Lists, Lists, Lists, double, double, double, int64_t, double, double, double)>(
-          composed, "slimtune::adamw_step_", u.weights, g, u.states, u.scales, scale, lr, decay, step, 0.9, 0.99, 1e-8);
+      call<void(Lists, Lists, Lists, Lists, const Tensor&, double, double, double, int64_t, double, double, double)>(
+          composed, "slimtune::adamw_step_", u.weights, g, u.states, u.scales, u.nonfinite, scale, lr, decay, step, 0.9, 0.99,
+          1e-8);
     });
     checkOptimizer("Lion" + bits, 1, quantized, [&](bool composed, Update& u, const Tensors& g, int64_t) {
-      call<void(Lists, Lists, Lists, Lists, double, double, double, double, double)>(
-          composed, "slimtune::lion_step_", u.weights, g, u.states, u.scales, scale, lr, decay, 0.9, 0.99);
+      call<void(Lists, Lists, Lists, Lists, const Tensor&, double, double, double, double, double)>(
+          composed, "slimtune::lion_step_", u.weights, g, u.states, u.scales, u.nonfinite, scale, lr, decay, 0.9, 0.99);
     });
     checkOptimizer("AdEMAMix" + bits, 3, quantized, [&](bool composed, Update& u, const Tensors& g, int64_t step) {
-      call<void(Lists, Lists, Lists, Lists, double, double, double, int64_t, double, double, double, double, double)>(
-          composed, "slimtune::ademamix_step_", u.weights, g, u.states, u.scales, scale, lr, decay, step, 0.9, 0.99, 0.999,
-          5., 1e-8);
+      call<void(Lists, Lists, Lists, Lists, const Tensor&, double, double, double, int64_t, double, double, double, double,
+                double)>(composed, "slimtune::ademamix_step_", u.weights, g, u.states, u.scales, u.nonfinite, scale, lr, decay,
+                         step, 0.9, 0.99, 0.999, 5., 1e-8);
     });
     for (const double momentum : {0., 0.9}) {
       for (const bool centered : {false, true}) {
         if (quantized && centered) continue;  // a variance that rounding makes negative is no number
         checkOptimizer("RMSprop" + bits, 1 + (momentum > 0) + centered, quantized,
                        [&](bool composed, Update& u, const Tensors& g, int64_t) {
-                         call<void(Lists, Lists, Lists, Lists, double, double, double, double, double, double, bool)>(
-                             composed, "slimtune::rmsprop_step_", u.weights, g, u.states, u.scales, scale, lr, decay, 0.9,
-                             0.1, momentum, centered);
+                         call<void(Lists, Lists, Lists, Lists, const Tensor&, double, double, double, double, double,
+                                   double, bool)>(composed, "slimtune::rmsprop_step_", u.weights, g, u.states, u.scales,
+                                                  u.nonfinite, scale, lr, decay, 0.9, 0.1, momentum, centered);
                        });
       }
     }
   }
   for (const double momentum : {0., 0.9}) {
     checkOptimizer("SGD", momentum > 0, false, [&](bool composed, Update& u, const Tensors& g, int64_t) {
-      call<void(Lists, Lists, Lists, double, double, double, double, double, bool)>(
-          composed, "slimtune::sgd_step_", u.weights, g, u.states, scale, lr, decay, momentum, 0., momentum > 0);
+      call<void(Lists, Lists, Lists, const Tensor&, double, double, double, double, double, bool)>(
+          composed, "slimtune::sgd_step_", u.weights, g, u.states, u.nonfinite, scale, lr, decay, momentum, 0., momentum > 0);
     });
   }
   checkOptimizer("Adagrad", 1, false, [&](bool composed, Update& u, const Tensors& g, int64_t) {
-    call<void(Lists, Lists, Lists, double, double, double, double)>(composed, "slimtune::adagrad_step_", u.weights, g,
-                                                                    u.states, scale, lr, decay, 1e-10);
+    call<void(Lists, Lists, Lists, const Tensor&, double, double, double, double)>(
+        composed, "slimtune::adagrad_step_", u.weights, g, u.states, u.nonfinite, scale, lr, decay, 1e-10);
   });
 }
 
@@ -139,7 +153,7 @@ void checkTorchAdamW() {
     }
     const size_t count = updates[0].weights.size();
     for (size_t i = 0; i < count; i++) updates[0].states.push_back(at::zeros_like(updates[0].states[i]));
-    for (Update& update : updates) update = {copies(updates[0].weights), copies(updates[0].states), {}};
+    for (Update& update : updates) update = {copies(updates[0].weights), copies(updates[0].states), {}, at::zeros({})};
     const double scale = oneOf({1, 0.125, any(0.01, 1)}), lr = std::pow(10, any(-6, 0)), decay = oneOf({0, 0.01, any(0, 1)});
     const double beta1 = oneOf({0, 0.5, 0.9, any(0, 1)}), beta2 = oneOf({0, 0.95, 0.999, any(0, 1)});
     const double eps = oneOf({0, 1e-8, 1e-6, any(0, 0.1)});
@@ -148,9 +162,9 @@ void checkTorchAdamW() {
       Tensors gradients;
       for (const Tensor& weight : updates[0].weights) gradients.push_back(scattered(weight.numel()));
       for (const bool composed : {true, false}) {
-        call<void(at::TensorList, at::TensorList, at::TensorList, double, double, double, int64_t, double, double, double)>(
+        call<void(at::TensorList, at::TensorList, at::TensorList, const Tensor&, double, double, double, int64_t, double, double, double)>(
             composed, "slimtune::torch_adamw_step_", updates[composed ? 0 : 1].weights, copies(gradients),
-            updates[composed ? 0 : 1].states, scale, lr, decay, t, beta1, beta2, eps);
+            updates[composed ? 0 : 1].states, updates[composed ? 0 : 1].nonfinite, scale, lr, decay, t, beta1, beta2, eps);
       }
       const auto step = static_cast<double>(t);
       const slimtune::TorchAdamWRule<false> rule{
@@ -183,18 +197,31 @@ void checkAdafactor() {
     for (const int64_t size : weight.sizes()) states.push_back(at::zeros({size}));
   }
   Tensors weightsOf[2] = {copies(weights), copies(weights)}, statesOf[2] = {copies(states), copies(states)};
+  const Tensor nonfinite[2] = {at::zeros({}), at::zeros({})};
+  const auto update = [&](bool composed, const Tensors& gradients, int step) {
+    const Tensor workspace = call<Tensor(at::TensorList)>(composed, "slimtune::adafactor_workspace", weights);
+    call<void(at::TensorList, at::TensorList, at::TensorList, const Tensor&, const Tensor&, double, double, double, double,
+              double, double)>(composed, "slimtune::adafactor_step_", weightsOf[composed], gradients, statesOf[composed],
+                               workspace, nonfinite[composed], 0.5, 1e-2, 0.1, 1 - std::pow(step, -0.8), 1e-30, 1.0);
+  };
   for (int step = 1; step <= 3; step++) {
     Tensors gradients;
     for (const Tensor& weight : weights) gradients.push_back(at::randn_like(weight));
-    for (const bool composed : {false, true}) {
-      const Tensor workspace = call<Tensor(at::TensorList)>(composed, "slimtune::adafactor_workspace", weights);
-      call<void(at::TensorList, at::TensorList, at::TensorList, const Tensor&, double, double, double, double, double, double)>(
-          composed, "slimtune::adafactor_step_", weightsOf[composed], gradients, statesOf[composed], workspace, 0.5, 1e-2,
-          0.1, 1 - std::pow(step, -0.8), 1e-30, 1.0);
-    }
+    for (const bool composed : {false, true}) update(composed, gradients, step);
   }
+  const auto noted = [&](float value) {
+    for (const Tensor& flag : nonfinite) {
+      if (flag.item<float>() != value) fail("Adafactor", "notes wrongly whether all that it made is finite");
+    }
+  };
+  noted(0);
   for (size_t i = 0; i < weights.size(); i++) same("Adafactor: weight", weightsOf[1][i], weightsOf[0][i]);
   for (size_t i = 0; i < states.size(); i++) same("Adafactor: state", statesOf[1][i], statesOf[0][i]);
+  for (const bool composed : {false, true}) {
+    weightsOf[composed][0][17][3].fill_(INFINITY);
+    update(composed, {at::ones({40, 70}), at::ones({30}), at::ones({3, 1}), at::zeros({0, 4})}, 4);
+  }
+  noted(1);
 }
 
 // --- quantized weights: bit for bit ---

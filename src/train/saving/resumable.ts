@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { readHeader, type SafetensorsHeader } from "../../files/safetensors.js";
+import { readHeader, type SafetensorsDtype, type SafetensorsHeader } from "../../files/safetensors.js";
 import { type TensorEntry, writeSafetensors } from "../../files/safetensorsWriter.js";
 import { resolveWeights, type WeightsStem } from "../../files/weights.js";
 import { StoredTensors } from "../../models/storedTensors.js";
@@ -11,9 +11,12 @@ import { type CheckpointState, DamagedCheckpoint } from "../../runFolder/checkpo
 import { ARGUMENTS, OPTIMIZER, RESUME, RNG, TRAINER_STATE } from "../../runFolder/files.js";
 import { stateJson } from "../../runFolder/state.js";
 import { writeSynced } from "../../support/durable.js";
+import { elementCount } from "../../support/shape.js";
 import { type Device, flush, noGrad, ops, rngStates, scope, setRngState, type Tensor } from "../../torch/index.js";
 
 const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
+
+const FLOATS: readonly SafetensorsDtype[] = ["F64", "F32", "F16", "BF16"];
 
 /** Writes what a checkpoint needs besides the weights. */
 export async function writeResumable(
@@ -75,13 +78,17 @@ export async function restore(
   }
 }
 
-/** Gives `use` a reader of the files' tensors by name and shape; the files are open that long. */
+/**
+ * Gives `use` a reader of the files' tensors by name and shape; the files are open that long.
+ * @throws DamagedCheckpoint for a tensor that is not there, or holds what is no number
+ */
 async function withTensors(
   headers: readonly SafetensorsHeader[],
   use: (read: (name: string, shape: readonly number[]) => Tensor) => Promise<void>,
 ): Promise<void> {
   const stored = new StoredTensors(headers);
   try {
+    await refuseNonFinite(stored);
     await use((name, shape) => {
       const found = stored.find(name);
       if (found && found.info.shape.join() === shape.join()) return stored.read(found);
@@ -90,4 +97,18 @@ async function withTensors(
   } finally {
     stored.close();
   }
+}
+
+/** A run must not go on from NaN or infinity, however they came into the file. */
+async function refuseNonFinite(stored: StoredTensors): Promise<void> {
+  const found = [...stored.names()]
+    .map((name) => ({ name, place: stored.find(name)! }))
+    .filter(({ place }) => FLOATS.includes(place.info.dtype) && elementCount(place.info.shape) > 0);
+  // x·0 is NaN where x is not finite, and 0 elsewhere
+  const zeros = noGrad(() =>
+    scope(() => ops.stack(found.map(({ place }) => scope(() => ops.sum(ops.mulScalar(stored.read(place), 0)))))),
+  );
+  const values = await zeros.values().finally(() => zeros.dispose());
+  const bad = found.find((_, i) => Number(values[i]) !== 0);
+  if (bad) throw new DamagedCheckpoint(`${bad.place.file}: ${bad.name} holds numbers that are NaN or infinite`);
 }

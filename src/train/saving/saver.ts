@@ -117,7 +117,7 @@ export class Saver {
   /** The end of a run: the best weights where that is asked for, the result, and the checkpoints that stay. */
   async finish(log: (line: string) => void): Promise<void> {
     const { args } = this.#settings;
-    const { state } = this.#ledger;
+    const { state } = this.#ledger.saved(); // with its callbacks, whose states are not those of the last checkpoint
     const best = state.best_model_checkpoint;
     if (args.load_best_model_at_end) {
       const found = await chooseBest(state, args, log);
