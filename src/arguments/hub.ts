@@ -53,7 +53,7 @@ export const hub = group(
     do_eval: field(boolean(), {
       default: false,
       fate: "refused",
-      why: "evaluation is not built yet; remove it",
+      why: "it steers Python's example scripts only; remove it. eval_strategy evaluates during a run, slimtune eval by itself",
       help: "Evaluate, in a script.",
     }),
     do_predict: field(boolean(), {

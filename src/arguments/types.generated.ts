@@ -276,7 +276,7 @@ export interface TrainingArgumentsFields {
   hub_revision: string | null;
   /** Train, in a script. No effect: it steers Python's example scripts only; slimtune train always trains. Default: false. */
   do_train: boolean;
-  /** Evaluate, in a script. Refused: evaluation is not built yet; remove it. Default: false. */
+  /** Evaluate, in a script. Refused: it steers Python's example scripts only; remove it. eval_strategy evaluates during a run, slimtune eval by itself. Default: false. */
   do_eval: boolean;
   /** Predict, in a script. Refused: prediction is not built yet; remove it, or use slimtune generate. Default: false. */
   do_predict: boolean;
