@@ -27,9 +27,16 @@ export async function runCli(words: readonly string[]): Promise<void> {
     await program.exitOverride().parseAsync(words, { from: "user" });
   } catch (error) {
     // Commander has told its own errors already, and --help is one of them.
-    if (!(error instanceof CommanderError)) process.stderr.write(`${report(error)}\n`);
+    if (!(error instanceof CommanderError)) tell(`${report(error)}\n`);
     process.exitCode = error instanceof CommanderError ? error.exitCode : 1;
   }
+}
+
+/** On stderr, or where that cannot be written, on stdout. */
+function tell(text: string): void {
+  process.stderr.write(text, (error) => {
+    if (error) process.stdout.write(text);
+  });
 }
 
 /** A user's mistake in one message; the stack where it is asked for, or where the mistake is ours. */
