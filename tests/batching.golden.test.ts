@@ -76,7 +76,7 @@ describe("packed rows equal TRL's", () => {
     const { data, args: given, rows, batch_of_first_two: expected } = goldens[name]!;
     const args = new TrainingArguments(given);
     const source = { modelFolder: fixturePath("tiny-llama"), maxPositions: 256, vocabSize: 384 };
-    const { examples } = await loadExamples(fixturePath(`data/${data}`), source, args, args.packing);
+    const { sequences: examples } = await loadExamples(fixturePath(`data/${data}`), source, args, args.packing);
     if (args.packing) {
       const plain = examples.map(({ inputIds, labels }) => ({ input_ids: [...inputIds], labels: [...labels] }));
       expect(plain).toEqual(rows.map(({ input_ids, labels }) => ({ input_ids, labels })));

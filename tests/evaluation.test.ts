@@ -72,7 +72,7 @@ describe("evaluate", () => {
       const { nll, spread, entropy, hits, tokens } = sums;
       for (const batchSize of [1, 2, 5, 8]) {
         for (const labelSmoothing of [0, 0.1]) {
-          const metrics = (await evaluate({ model, examples, ...plain, batchSize, labelSmoothing }))!;
+          const metrics = (await evaluate({ model, sequences: examples, ...plain, batchSize, labelSmoothing }))!;
           const loss = ((1 - labelSmoothing) * nll + labelSmoothing * spread) / tokens;
           expect(metrics.eval_loss).toBeCloseTo(loss, 4);
           expect(metrics.eval_perplexity! / Math.exp(nll / tokens)).toBeCloseTo(1, 4);
@@ -95,8 +95,8 @@ describe("evaluate", () => {
         labels: join(({ labels }) => labels),
         lengths: [9, 12],
       };
-      const together = (await evaluate({ model, examples: [packed], ...plain }))!;
-      const apart = (await evaluate({ model, examples: [a, b], ...plain }))!;
+      const together = (await evaluate({ model, sequences: [packed], ...plain }))!;
+      const apart = (await evaluate({ model, sequences: [a, b], ...plain }))!;
       expect(together.eval_loss).toBeCloseTo(apart.eval_loss!, 5);
       expect(together.eval_entropy).toBeCloseTo(apart.eval_entropy!, 5);
     }));
@@ -109,7 +109,7 @@ describe("evaluate", () => {
         seen = evaluated;
         return { twice: 2, eval_mine: 1 };
       };
-      const metrics = (await evaluate({ model, examples, ...plain, batchSize: 2, compute }))!;
+      const metrics = (await evaluate({ model, sequences: examples, ...plain, batchSize: 2, compute }))!;
       expect(metrics).toMatchObject({ eval_twice: 2, eval_mine: 1 });
       expect(seen.map(({ inputIds }) => inputIds)).toEqual(examples.map(({ inputIds }) => inputIds));
       // Nothing predicts a first token, and row r has r masked ones.
@@ -136,7 +136,7 @@ describe("evaluate", () => {
       const compute = () => {
         throw new Error("must not be called");
       };
-      const metrics = (await evaluate({ model, examples: rowsOf(4, 5), ...plain, lossOnly: true, compute }))!;
+      const metrics = (await evaluate({ model, sequences: rowsOf(4, 5), ...plain, lossOnly: true, compute }))!;
       expect(Object.keys(metrics)).toEqual([
         ...["eval_loss", "eval_perplexity", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"],
       ]);
@@ -144,7 +144,7 @@ describe("evaluate", () => {
 
   it("draws one number, whatever a metric function draws, and none when it was stopped", () =>
     withModel(async (model) => {
-      const task = { model, examples: rowsOf(4, 5, 6, 7), ...plain, batchSize: 1 };
+      const task = { model, sequences: rowsOf(4, 5, 6, 7), ...plain, batchSize: 1 };
       manualSeed(5);
       const before = await rngState();
       scope(() => ops.random_(ops.empty([], "int64")));
@@ -172,7 +172,7 @@ describe("evaluate", () => {
     withModel(async (model) => {
       const { tensor } = model.parameters.get("lm_head.weight")!;
       scope(() => ops.copy_(ops.narrow(tensor, 0, 50, 1), ops.float32([Number.NaN], [1, 1])));
-      const failing = evaluate({ model, examples: rowsOf(4, 5), ...plain });
+      const failing = evaluate({ model, sequences: rowsOf(4, 5), ...plain });
       await expect(failing).rejects.toThrow(/eval_loss: .* on example 0 of eval_dataset is NaN/);
     }));
 
@@ -184,12 +184,12 @@ describe("evaluate", () => {
     withModel(async (model) => {
       const failing = evaluate({
         model,
-        examples: rowsOf(4),
+        sequences: rowsOf(4),
         ...plain,
         compute: () => result as Record<string, number>,
       });
       await expect(failing).rejects.toThrow(UserError);
-      await expect(evaluate({ model, examples: rowsOf(4), ...plain, compute: () => result as never })).rejects.toThrow(
+      await expect(evaluate({ model, sequences: rowsOf(4), ...plain, compute: () => result as never })).rejects.toThrow(
         message,
       );
     }),

@@ -22,8 +22,8 @@ const OPTIONS: UpdateOptions = { learningRate: 1e-2, maxGradNorm: 0.5, lossScale
 const HOOKS: UpdateHooks = { computed: async () => true, beforeStep: async () => {} };
 
 /** The window of update `index`: three micro-batches of two rows. */
-const windowOf = ({ examples }: PreparedRun, index: number): Sequence[][] =>
-  [0, 1, 2].map((batch) => [0, 1].map((row) => examples[(index * 6 + batch * 2 + row) % examples.length]!));
+const windowOf = ({ sequences }: PreparedRun, index: number): Sequence[][] =>
+  [0, 1, 2].map((batch) => [0, 1].map((row) => sequences[(index * 6 + batch * 2 + row) % sequences.length]!));
 
 /** All that an update may change, as bytes. */
 async function bytesOf(run: PreparedRun, optimizer: Optimizer): Promise<string> {

@@ -29,11 +29,11 @@ export async function* preview(words: readonly string[], count: number, colour: 
   const modelFolder = await resolveModel(model);
   const { maxPositions, vocabSize } = await readModelConfig(modelFolder);
   const source = { modelFolder, maxPositions, vocabSize };
-  const { examples, report } = await loadExamples(dataset, source, args, args.packing);
+  const { sequences, report } = await loadExamples(dataset, source, args, args.packing);
   const tokenizer = await Tokenizer.load(modelFolder);
   const [open, close] = colour ? ["\x1b[32m", "\x1b[0m"] : ["⟦", "⟧"];
 
-  for (const [index, { inputIds, labels, lengths = [inputIds.length] }] of examples.slice(0, count).entries()) {
+  for (const [index, { inputIds, labels, lengths = [inputIds.length] }] of sequences.slice(0, count).entries()) {
     let start = 0;
     const packed = lengths.map((length) => {
       const learned = (at: number) => labels[at] !== -100 && at > start; // nothing predicts an example's first token
@@ -54,7 +54,7 @@ export async function* preview(words: readonly string[], count: number, colour: 
   }
   yield "---";
   yield* describeReport(report).map(shown);
-  yield `${examples.length} rows, ${report.tokens} tokens (at most ${report.longest} in one row), ${report.labels} of them learned`;
+  yield `${sequences.length} rows, ${report.tokens} tokens (at most ${report.longest} in one row), ${report.labels} of them learned`;
 }
 
 function wholeNumber(text: string): number {

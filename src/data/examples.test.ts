@@ -39,7 +39,7 @@ describe("packed rows in which nothing is learned", () => {
   const good = { prompt: "a", completion: "b" };
 
   it("are kept in their place, and told", async () => {
-    const { examples, report } = await load([good, long, long], { packing: true, max_length: 16 });
+    const { sequences: examples, report } = await load([good, long, long], { packing: true, max_length: 16 });
     expect(examples.map(({ labels }) => labels.some((label) => label !== -100))).toEqual([false, false, true]);
     expect(describeReport(report)).toContain(
       "2 packed rows have no token to predict; as in TRL they are kept, and an update of them alone learns nothing",

@@ -21,7 +21,7 @@ export interface ExampleSource {
 }
 
 export interface LoadedExamples {
-  examples: Sequence[];
+  sequences: Sequence[];
   report: ExampleReport;
 }
 
@@ -72,7 +72,7 @@ export async function loadExamples(
   const shuffle = <T>(list: T[]) => (args.shuffle_dataset ? shuffled(list, args.seed) : list);
   if (!packing) {
     const examples = shuffle(tokenized.examples);
-    return { examples, report: { ...tokenized.report, longest: longestOf(examples) } };
+    return { sequences: examples, report: { ...tokenized.report, longest: longestOf(examples) } };
   }
   // TRL shuffles what is packed, and then the packed rows.
   const packed = await packExamples(shuffle(tokenized.examples), {
@@ -93,7 +93,7 @@ export async function loadExamples(
     packing: { examples: tokenized.examples.length, overlong, withoutLabel },
     longest: longestOf(packed.rows),
   };
-  return { examples: shuffle(packed.rows), report };
+  return { sequences: shuffle(packed.rows), report };
 }
 
 /** TRL's `shuffle_dataset`, with the order that `datasets` gives for the seed. */

@@ -20,7 +20,7 @@ export interface EvaluatedExample {
 
 export interface EvaluationTask {
   model: CausalLM;
-  examples: readonly Sequence[];
+  sequences: readonly Sequence[];
   batchSize: number;
   /** No accuracy, no entropy, no metric function. */
   lossOnly: boolean;
@@ -44,13 +44,13 @@ export async function evaluate(task: EvaluationTask): Promise<Record<string, num
   const { device } = task.model.decoder;
   const before = await rngStates(device);
   drawLoaderSeed();
-  const { model, examples, batchSize, lossOnly, labelSmoothing } = task;
+  const { model, sequences, batchSize, lossOnly, labelSmoothing } = task;
   const compute = lossOnly ? undefined : task.compute;
   const evaluated: EvaluatedExample[] = [];
   const sums = { losses: 0, smoothed: 0, entropies: 0, correct: 0, tokens: 0 };
-  const batches = Math.ceil(examples.length / batchSize);
+  const batches = Math.ceil(sequences.length / batchSize);
   for (let index = 0; index < batches; index++) {
-    const rows = examples.slice(index * batchSize, (index + 1) * batchSize);
+    const rows = sequences.slice(index * batchSize, (index + 1) * batchSize);
     const batch = collate(rows);
     const { targets } = batch;
     if (targets.length > 0) {
@@ -89,7 +89,7 @@ export async function evaluate(task: EvaluationTask): Promise<Record<string, num
   return {
     ...metrics,
     eval_runtime: seconds,
-    eval_samples_per_second: examples.length / seconds,
+    eval_samples_per_second: sequences.length / seconds,
     eval_steps_per_second: batches / seconds,
   };
 }

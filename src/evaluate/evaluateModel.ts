@@ -45,7 +45,7 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const modelFolder = await resolveModel(config.model);
   const adapter = config.adapter === undefined ? undefined : await resolveModel(config.adapter);
   const { maxPositions, vocabSize } = await readModelConfig(modelFolder);
-  const { examples, report } = await loadEvaluation(config.dataset, { modelFolder, maxPositions, vocabSize }, args);
+  const { sequences, report } = await loadEvaluation(config.dataset, { modelFolder, maxPositions, vocabSize }, args);
   for (const line of describeReport(report)) log(line);
   const dtype = fullEvalDtype(args);
   const device = chooseDevice(args.use_cpu);
@@ -54,7 +54,7 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const model = await loadCausalLM(modelFolder, { precision, device, quantization });
   try {
     if (adapter !== undefined) await loadAdapter(model, adapter, dtype);
-    const evaluator = new Evaluator({ model, modelFolder, examples, args, computeMetrics });
+    const evaluator = new Evaluator({ model, modelFolder, sequences, args, computeMetrics });
     return (await evaluator.evaluate(onBatch))!; // nobody can ask it to stop
   } finally {
     model.dispose();

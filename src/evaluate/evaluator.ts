@@ -24,7 +24,7 @@ export type ComputeMetrics = (context: MetricContext) => Record<string, number> 
 export interface EvaluatorOptions {
   model: CausalLM;
   modelFolder: string;
-  examples: readonly Sequence[];
+  sequences: readonly Sequence[];
   args: TrainingArguments;
   computeMetrics?: ComputeMetrics;
 }
@@ -44,11 +44,11 @@ export class Evaluator {
     onBatch?: (batch: number, batches: number) => Promise<void> | void,
     stopRequested?: () => boolean,
   ): Promise<Record<string, number> | undefined> {
-    const { model, examples, args, computeMetrics } = this.#options;
+    const { model, sequences, args, computeMetrics } = this.#options;
     try {
       return await evaluate({
         model,
-        examples,
+        sequences,
         batchSize: args.per_device_eval_batch_size,
         lossOnly: args.prediction_loss_only,
         labelSmoothing: args.label_smoothing_factor,

@@ -53,7 +53,7 @@ describe.each([
     const args = new TrainingArguments({ output_dir: newFolder(), use_cpu: true });
     const run = await prepareRun(tinyConfig("", {}, { lora }), args, { log: () => {} });
     try {
-      for (const rows of [run.examples.slice(0, 8), run.examples.slice(8, 16), run.examples.slice(16, 21)]) {
+      for (const rows of [run.sequences.slice(0, 8), run.sequences.slice(8, 16), run.sequences.slice(16, 21)]) {
         const whole = await gradientsOf(run, [rows], 0);
         expect(whole.loss).toBeGreaterThan(1);
         for (const size of [4, 2, 1]) {

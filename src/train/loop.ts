@@ -151,7 +151,7 @@ export class Loop {
   async #order(epoch: number, resumed: boolean): Promise<Int32Array> {
     const { args, plan } = this.#settings;
     if (args.train_sampling_strategy !== "group_by_length") return epochOrder(plan.examples, epoch, args);
-    const lengths = this.#run.examples.map(({ inputIds }) => inputIds.length);
+    const lengths = this.#run.sequences.map(({ inputIds }) => inputIds.length);
     const before = resumed ? Buffer.from(this.#ledger.tally.epochRandom!, "base64") : undefined;
     const { order, state } = await lengthGroupedEpoch(lengths, plan.effectiveBatch, before);
     this.#ledger.keepEpochRandom(state);

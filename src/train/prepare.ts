@@ -51,7 +51,7 @@ export interface PreparedRun {
   precision: Precision;
   device: Device;
   quantization: Quantization | undefined;
-  examples: Sequence[];
+  sequences: Sequence[];
   report: ExampleReport;
   /** The examples to measure on; absent when nothing is evaluated. */
   evaluation?: LoadedExamples;
@@ -106,7 +106,7 @@ export async function prepareRun(
     if (eosTokenId !== undefined) stops.add(eosTokenId);
     for (const note of checkExamples({ rows, examples, report, stops, stopText: eosToken }, health)) log(note);
   };
-  const { examples, report } = await loadExamples(spec.dataset, source, args, args.packing, signal, inspect);
+  const { sequences, report } = await loadExamples(spec.dataset, source, args, args.packing, signal, inspect);
   signal?.throwIfAborted();
   const evaluation =
     spec.eval_dataset !== undefined && evaluates(args)
@@ -140,7 +140,7 @@ export async function prepareRun(
     precision,
     device,
     quantization,
-    examples,
+    sequences,
     report,
     evaluation,
     layout: {
@@ -156,7 +156,7 @@ export async function prepareRun(
     parameters,
     totalParameters: lora ? model.size + trained : model.size,
     identity: await runIdentity({
-      examples,
+      sequences,
       evaluation,
       parameters,
       model,

@@ -21,7 +21,7 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
   const trained = run.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const share = ((100 * trained) / run.totalParameters).toFixed(2);
   const { packing } = run.report;
-  const count = number(run.examples.length);
+  const count = number(run.sequences.length);
   const examples = packing ? `${number(packing.examples)} examples packed into ${count} rows` : `${count} examples`;
   const { per_device_train_batch_size: size, gradient_accumulation_steps: accumulation } = args;
   return [
@@ -31,7 +31,7 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
     `Data        ${examples}, ${number(run.report.tokens)} tokens (at most ${number(run.report.longest)} in one row), ${number(run.report.labels)} of them learned`,
     ...(run.evaluation
       ? [
-          `Evaluation  ${number(run.evaluation.examples.length)} examples, ${number(run.evaluation.report.labels)} tokens measured`,
+          `Evaluation  ${number(run.evaluation.sequences.length)} examples, ${number(run.evaluation.report.labels)} tokens measured`,
         ]
       : []),
     `Batch       ${size} per device × ${accumulation} accumulated × ${DEVICES} device${DEVICES === 1 ? "" : "s"} = ${plan.effectiveBatch} examples per update`,

@@ -258,7 +258,7 @@ export class Trainer {
     const { computeMetrics } = this.#config;
     let optimizer: Optimizer | undefined;
     try {
-      const settings = new Settings(args, run.examples.length, record.record.changes);
+      const settings = new Settings(args, run.sequences.length, record.record.changes);
       optimizer = createOptimizer(run.parameters, args, run.device);
       for (const line of describeRun(run, args, settings.plan, optimizer)) this.#log(line);
       const loop = new Loop(run, settings, optimizer, {

@@ -51,7 +51,7 @@ export class Updates {
     const size = args.per_device_train_batch_size;
     const window: Sequence[][] = [];
     for (let batch = first; batch < end; batch++) {
-      window.push(Array.from(order.subarray(batch * size, (batch + 1) * size), (row) => run.examples[row]!));
+      window.push(Array.from(order.subarray(batch * size, (batch + 1) * size), (row) => run.sequences[row]!));
     }
     const learningRate = scheduler.learningRate(ledger.scheduledStep);
     const options = { learningRate, maxGradNorm: args.max_grad_norm, lossScale: this.#scaler?.scale ?? 1 };
@@ -98,7 +98,7 @@ export class Updates {
     }
     const found = failure instanceof BrokenWeights ? "weights" : "gradients";
     const { step, state } = this.#ledger;
-    const sources = [...new Set([...rows].flatMap((row) => this.#run.examples[row]!.sources ?? []))];
+    const sources = [...new Set([...rows].flatMap((row) => this.#run.sequences[row]!.sources ?? []))];
     const place = { step: step + 1, epoch: state.epoch, learningRate, examples: [...rows], sources };
     const action = await this.#health.bad({ ...place, loss, gradNorm, found }, this.#saver.path);
     if (action === "rollback") await this.#saver.rollBack();

@@ -12,8 +12,8 @@ import type { RunIdentity } from "../../runFolder/state.js";
 import { FILE_LIMITS, openRegularFile, readRegularFile } from "../../support/regularFile.js";
 
 export async function runIdentity(run: {
-  examples: readonly Sequence[];
-  evaluation?: { examples: readonly Sequence[] };
+  sequences: readonly Sequence[];
+  evaluation?: { sequences: readonly Sequence[] };
   parameters: readonly TrainedParameter[];
   model: CausalLM;
   modelFolder: string;
@@ -21,16 +21,16 @@ export async function runIdentity(run: {
   quantization: Quantization | undefined;
 }): Promise<RunIdentity> {
   return {
-    dataset: examplesSum(run.examples),
+    dataset: sequencesSum(run.sequences),
     parameters: parametersSum(run.parameters, run.model),
     base: await baseSum(run.modelFolder, run.adapted, run.quantization),
-    ...(run.evaluation ? { evaluation: examplesSum(run.evaluation.examples) } : {}),
+    ...(run.evaluation ? { evaluation: sequencesSum(run.evaluation.sequences) } : {}),
   };
 }
 
-function examplesSum(examples: readonly Sequence[]): string {
+function sequencesSum(sequences: readonly Sequence[]): string {
   const hash = createHash("sha256");
-  for (const { inputIds, labels, lengths = [inputIds.length] } of examples) {
+  for (const { inputIds, labels, lengths = [inputIds.length] } of sequences) {
     hash.update(Int32Array.of(lengths.length, ...lengths));
     hash.update(inputIds);
     hash.update(labels);
