@@ -37,7 +37,7 @@ const jobs = {
   test: async (args) => {
     await setup();
     if (args.length === 0) {
-      await step("lint", npx("biome", "check", "."));
+      await step("lint", ["npm", "run", "--silent", "lint"]);
       await step("typecheck", npx("tsc", "--noEmit"));
     }
     await test(args);

@@ -1,7 +1,7 @@
 /** The public API. */
 
 export { TrainingArguments, type TrainingArgumentsInput } from "./arguments/index.js";
-export type { LogEntry, TrainerCallback, TrainerControl, TrainerState } from "./callbacks/callbacks.js";
+export type { TrainerCallback, TrainerControl } from "./callbacks/callbacks.js";
 export { EarlyStoppingCallback, type EarlyStoppingOptions } from "./callbacks/earlyStopping.js";
 export type { TrainingEvent } from "./callbacks/events.js";
 export { ProgressCallback } from "./callbacks/progress.js";
@@ -19,8 +19,20 @@ export {
 } from "./generate/index.js";
 export type { QuantizationConfigInput as QuantizationConfig } from "./models/quantization.js";
 export type { LoraConfigInput as LoraConfig } from "./peft/config.js";
+export {
+  type ControlLine,
+  listRuns,
+  type Phase,
+  type RunRecord,
+  type RunView,
+  readMetrics,
+  readRun,
+  readTrainerState,
+  type SettableValues,
+  type Status,
+  sendControl,
+} from "./runFolder/index.js";
+export type { Incident, LogEntry, TrainerState, TrainOutput } from "./runFolder/state.js";
 export { UserError } from "./support/errors.js";
 export type { HealthConfigInput as HealthConfig } from "./train/health/config.js";
-export type { Incident } from "./train/health/watch.js";
-export type { TrainOutput } from "./train/ledger.js";
 export { Trainer, type TrainerConfig } from "./train/trainer.js";

@@ -1,4 +1,6 @@
 /** Each bad input is one clear error that names the file or the option, before anything is written. */
+
+import { execFileSync } from "node:child_process";
 import {
   cpSync,
   existsSync,
@@ -12,7 +14,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { writeSafetensors } from "../src/files/safetensorsWriter.js";
+import { readHeader } from "../src/files/safetensors.js";
+import { type TensorEntry, writeSafetensors } from "../src/files/safetensorsWriter.js";
 import { loadConfig, type TrainerConfig, type TrainingArgumentsInput, UserError } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
 import { fixturePath } from "./support/goldens.js";
@@ -92,6 +95,16 @@ describe("model folder", () => {
       /has no weight 'model\.layers\.2\./,
     ],
     [
+      "with fewer layers in config.json",
+      (folder) => changeJson(join(folder, "config.json"), { num_hidden_layers: 1 }),
+      /model: .* has 9 weights that its config\.json has no place for, the first is 'model\.layers\.1\./,
+    ],
+    [
+      "quantized by another program",
+      (folder) => changeJson(join(folder, "config.json"), { quantization_config: { quant_method: "gptq", bits: 4 } }),
+      /config\.json: quantization_config: its weights are quantized by gptq, which cannot be read/,
+    ],
+    [
       "without weights",
       (folder) => rmSync(join(folder, "model.safetensors")),
       /has no weights: neither model\.safetensors nor model\.safetensors\.index\.json/,
@@ -111,6 +124,19 @@ describe("model folder", () => {
     const text = await errorOf({ model: folder });
     expect(text).toMatch(message);
     expect(text).toContain(folder);
+  });
+
+  it("with tables that older versions stored: they are left alone", async () => {
+    const folder = model();
+    const { tensors, path } = await readHeader(join(folder, "model.safetensors"));
+    const bytes = readFileSync(path);
+    const entries: TensorEntry[] = Array.from(tensors, ([name, { dtype, shape, begin, end }]) => {
+      return { name, dtype, shape, data: async () => bytes.subarray(begin, end) };
+    });
+    const table = { dtype: "F32", shape: [8], data: async () => new Uint8Array(32) } as const;
+    entries.push({ name: "model.layers.0.self_attn.rotary_emb.inv_freq", ...table });
+    await writeSafetensors(path, entries);
+    await tinyTrainer(output, { max_steps: 1 }, { model: folder }).train();
   });
 
   it("that is not there", async () => {
@@ -161,6 +187,115 @@ describe("model folder", () => {
     expect(await errorOf({ model: folder })).toContain(
       "weight 'model.embed_tokens.weight' is I8; F32, F16 and BF16 weights are supported",
     );
+  });
+});
+
+it("a pattern in an adapter that cannot be matched", async () => {
+  const adapter = join(work, "adapter");
+  cpSync(fixturePath("tiny-llama-adapter"), adapter, { recursive: true });
+  changeJson(join(adapter, "adapter_config.json"), { rank_pattern: { "(?=q)q_proj": 4 } });
+  expect(await errorOf({ lora: undefined, adapter })).toBe(
+    `adapter: ${join(adapter, "adapter_config.json")}: rank_pattern: '(?=q)q_proj' has a look-ahead, which patterns here cannot have: they are RE2's, so that none takes for ever. Write it without.`,
+  );
+});
+
+describe("a vocabulary that is none", () => {
+  const spoil = (change: (vocab: Record<string, unknown>, token: string, index: number) => void) => {
+    const folder = model();
+    const path = join(folder, "tokenizer.json");
+    const json = JSON.parse(readFileSync(path, "utf8"));
+    for (const [index, token] of Object.keys(json.model.vocab).entries()) change(json.model.vocab, token, index);
+    writeFileSync(path, JSON.stringify(json));
+    return folder;
+  };
+
+  it.each<[string, (id: number) => unknown]>([
+    ["broken numbers", (id) => id + 0.5],
+    ["texts", (id) => `${id}`],
+    ["all 0", () => 0],
+    ["negative", (id) => -1 - id],
+  ])("whose ids are %s", async (_, change) => {
+    const folder = spoil((vocab, token, index) => {
+      vocab[token] = change(index);
+    });
+    expect(await errorOf({ model: folder })).toMatch(
+      /model\/tokenizer\.json: model\.vocab gives ".*" the id .*Copy the file/,
+    );
+  });
+});
+
+describe.skipIf(process.platform === "win32")("a pipe, an endless device or a folder", () => {
+  const kinds: [string, (path: string) => void][] = [
+    ["a pipe", (path) => execFileSync("mkfifo", [path])],
+    ["a device", (path) => symlinkSync("/dev/zero", path)],
+    ["a folder", (path) => mkdirSync(path)],
+  ];
+  const each = (names: string[]) => names.flatMap((name) => kinds.map(([kind, make]) => [kind, name, make] as const));
+
+  it.each(
+    each([
+      "config.json",
+      "generation_config.json",
+      "tokenizer.json",
+      "tokenizer_config.json",
+      "special_tokens_map.json",
+      "chat_template.jinja",
+      "additional_chat_templates/tool_use.jinja",
+    ]),
+  )("%s in the place of %s", async (kind, name, make) => {
+    const folder = model();
+    const { added_tokens_decoder: _, ...config } = JSON.parse(
+      readFileSync(join(folder, "tokenizer_config.json"), "utf8"),
+    );
+    writeFileSync(join(folder, "tokenizer_config.json"), JSON.stringify(config)); // or the map is not read
+    mkdirSync(join(folder, "additional_chat_templates"));
+    const path = join(folder, name);
+    rmSync(path, { force: true });
+    make(path);
+    expect(await errorOf({ model: folder })).toContain(`${path} is ${kind}, not a file`);
+  });
+
+  it.each(each(["adapter_config.json", "adapter_model.safetensors"]))(
+    "%s in the place of %s",
+    async (kind, name, make) => {
+      const adapter = join(work, "adapter");
+      cpSync(fixturePath("tiny-llama-adapter"), adapter, { recursive: true });
+      rmSync(join(adapter, name));
+      make(join(adapter, name));
+      const text = await errorOf({ lora: undefined, adapter });
+      expect(text).toContain(join(adapter, name));
+      if (name.endsWith(".json")) expect(text).toContain(`is ${kind}, not a file`);
+    },
+  );
+
+  it.each(each(["model-00002-of-00004.safetensors", "model.safetensors.index.json"]))(
+    "%s in the place of %s",
+    async (_, name, make) => {
+      const folder = model("tiny-llama-sharded");
+      rmSync(join(folder, name));
+      make(join(folder, name));
+      expect(await errorOf({ model: folder })).toContain(join(folder, name)); // a device: a link out of the folder
+    },
+  );
+
+  it.each(each(["rows.jsonl", "rows.json"]))("%s as dataset %s", async (kind, name, make) => {
+    mkdirSync(join(work, "data"));
+    const path = join(work, "data", name);
+    make(path);
+    expect(await errorOf({ dataset: join(work, "data") })).toContain(`${path} is ${kind}, not a file`);
+  });
+
+  it.each(kinds)("%s as config file", async (kind, make) => {
+    const path = join(work, "config.yaml");
+    make(path);
+    await expect(loadConfig(path)).rejects.toThrow(`${path} is ${kind}, not a file`);
+  });
+
+  it("and a file far too large are refused", async () => {
+    const folder = model();
+    const path = join(folder, "config.json");
+    truncateSync(path, 1e12); // nothing of it is on the disk
+    expect(await errorOf({ model: folder })).toContain(`${path} has 1000.00 GB; such a file may have`);
   });
 });
 
@@ -244,6 +379,24 @@ describe("dataset", () => {
     expect(await errorOf({ dataset: path }, { max_length: 8 })).toMatch(/max_length|label|learn/);
   });
 
+  it("with rows that have no token to predict: left out, in training and evaluation, and said with a count", async () => {
+    const path = dataset({ text: "" }, { text: "Ada lives in Lagos." }, { text: "" }, { text: "" }, { text: "Bruno." });
+    const lines: string[] = [];
+    const { training_loss } = await tinyTrainer(
+      output,
+      { per_device_train_batch_size: 1, num_train_epochs: 1, eval_strategy: "epoch", per_device_eval_batch_size: 1 },
+      { dataset: path, eval_dataset: path, log: (line) => lines.push(line) },
+    ).train();
+    expect(training_loss).toBeGreaterThan(0);
+    const said = "3 of 5 rows have no token to predict and were left out";
+    expect(lines).toEqual(expect.arrayContaining([said, `eval_dataset: ${said}`]));
+  });
+
+  it("to measure on that has no token to predict", async () => {
+    const text = await errorOf({ eval_dataset: dataset({ text: "" }) }, { eval_strategy: "epoch" });
+    expect(text).toMatch(/^eval_dataset: none of the 1 rows of the dataset has a token/);
+  });
+
   it("of chats, for a model without a chat template", async () => {
     const folder = model();
     rmSync(join(folder, "chat_template.jinja"));
@@ -265,7 +418,9 @@ describe("dataset", () => {
         { role: "assistant", content: "Hi" },
       ],
     });
-    expect(await errorOf({ model: folder, dataset: path })).toMatch(/chat template cannot be read/);
+    expect(await errorOf({ model: folder, dataset: path })).toMatch(
+      /chat template \(.*model\/chat_template\.jinja\) cannot be read/,
+    );
   });
 
   it("with rows longer than the model's positions: cut, and said with a count", async () => {
@@ -323,6 +478,7 @@ describe("options", () => {
     [{ max_grad_norm: Number.NaN }, "max_grad_norm"],
     [{ bf16: true, fp16: true }, "fp16"],
     [{ seed: 1.5 }, "seed"],
+    [{ neftune_noise_alpha: 1e308 }, "neftune_noise_alpha: expected a number of at least 0 and of at most 1000000"],
   ])("%j", async (args, name) => {
     expect(await errorOf({}, args as TrainingArgumentsInput)).toContain(name);
   });

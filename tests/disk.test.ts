@@ -26,7 +26,8 @@ async function expectSound(output: string, atLeast: number): Promise<void> {
   const checkpoints = await listCheckpoints(output);
   expect(checkpoints.length).toBeGreaterThanOrEqual(atLeast);
   for (const { path } of checkpoints) expect(await damage(path), path).toBeUndefined();
-  expect(readdirSync(output).filter((name) => name.startsWith("."))).toEqual([]);
+  // a folder that was moved away under a run keeps its lock, which died with the run
+  expect(readdirSync(output).filter((name) => name.startsWith(".") && name !== ".lock")).toEqual([]);
 }
 
 it.skipIf(!canLimit())("a write that fails ends the run; it resumes when there is room again", async () => {

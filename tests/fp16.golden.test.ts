@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { evaluateModel } from "../src/index.js";
 import { lowPrecision } from "../src/models/precision.js";
+import type * as passes from "../src/train/accumulate.js";
 import { LossScaler } from "../src/train/lossScaler.js";
-import type * as step from "../src/train/step.js";
 import { fixturePath, readGoldenJson } from "./support/goldens.js";
 import { expectSameCurve, type RunGolden, trainAs } from "./support/runGoldens.js";
 
@@ -14,11 +14,11 @@ import { expectSameCurve, type RunGolden, trainAs } from "./support/runGoldens.j
 let overflowing: readonly number[] = [];
 let updates = 0;
 
-vi.mock("../src/train/step.js", async (original) => {
-  const actual = await original<typeof step>();
-  const accumulate: typeof step.accumulate = async (...args) => {
+vi.mock("../src/train/accumulate.js", async (original) => {
+  const actual = await original<typeof passes>();
+  const accumulate: typeof passes.accumulate = async (...args) => {
     const result = await actual.accumulate(...args);
-    return result && overflowing.includes(updates++) ? { ...result, gradNorm: Number.POSITIVE_INFINITY } : result;
+    return overflowing.includes(updates++) ? { ...result, gradNorm: Number.POSITIVE_INFINITY } : result;
   };
   return { ...actual, accumulate };
 });
@@ -52,7 +52,7 @@ it.each(Object.entries(runs))("a run with overflows follows the Trainer's: %s", 
   const args = { fp16: true, save_strategy: "steps", save_steps: golden.max_steps } as const;
   const state = await trainAs(golden, output_dir, args);
   const checkpoint = join(output_dir, `checkpoint-${golden.max_steps}`, "slimtune_run.json");
-  const { progress } = JSON.parse(readFileSync(checkpoint, "utf8"));
+  const { tally } = JSON.parse(readFileSync(checkpoint, "utf8"));
   rmSync(output_dir, { recursive: true });
   overflowing = [];
   expectSameCurve(state, golden);
@@ -64,7 +64,7 @@ it.each(Object.entries(runs))("a run with overflows follows the Trainer's: %s", 
     expect(loss_scale).toBe(65536 / 2 ** golden.overflows.filter((update) => update < step).length);
   }
   expect(state.log_history.at(-1).train_overflows).toBe(golden.overflows.length);
-  expect(progress.lossScaler.scale).toBe(golden.scale);
+  expect(tally.lossScaler.scale).toBe(golden.scale);
 });
 
 interface EvalGolden {

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { TrainingArgumentsInput } from "../src/index.js";
-import { collate, type Sequence } from "../src/models/batch.js";
+import { collate, paddedShape, type Sequence } from "../src/models/batch.js";
 import { Decoder } from "../src/models/decoder.js";
 import { loadCausalLM } from "../src/models/load.js";
 import type { Precision } from "../src/models/precision.js";
@@ -54,10 +54,10 @@ async function train({ model: name, lora, precision, neftuneAlpha = null as neve
     for (const { lora: weights } of model.linears.values()) if (weights) ops.normal_(weights.b, 0, 0.1);
   }
   for (const [, leaf] of leaves()) setRequiresGrad(leaf, true);
-  const objective = { labelSmoothing: 0, neftuneAlpha };
   const losses: number[] = [];
   for (const part of [rows.slice(0, 4), rows.slice(4)]) {
-    const loss = model.lossAndGradients(collate(part), 50, { objective, recomputeEvery });
+    const noise = { padded: paddedShape(part, { paddingFree: false, padToMultipleOf: null }), neftuneAlpha };
+    const loss = model.lossAndGradients(collate(part), 50, { noise, recomputeEvery });
     losses.push(await loss.item());
     loss.dispose();
   }
@@ -73,6 +73,7 @@ async function train({ model: name, lora, precision, neftuneAlpha = null as neve
 }
 
 const dropout: LoraConfigInput = { ...TINY_LORA, lora_dropout: 0.2 };
+const onHead: LoraConfigInput = { ...dropout, target_modules: ["q_proj", "down_proj", "lm_head"] };
 const cases: Record<string, Case> = {
   LoRA: { model: "tiny-llama", lora: TINY_LORA },
   "LoRA with dropout": { model: "tiny-llama", lora: dropout },
@@ -82,10 +83,16 @@ const cases: Record<string, Case> = {
     lora: { r: 4, target_modules: ".*(1\\.mlp\\.up_proj|lm_head)" },
   },
   "LoRA on the head": { model: "tiny-llama", lora: { r: 4, target_modules: ["lm_head"] } },
+  "LoRA with dropout on the head too": { model: "tiny-llama-tied", lora: onHead },
   "all weights": { model: "tiny-llama" },
   "all weights, tied": { model: "tiny-llama-tied" },
   "all weights, with biases": { model: "tiny-llama-bias" },
   "bf16 storage": { model: "tiny-llama", lora: dropout, precision: { frozen: "bfloat16", compute: "float32" } },
+  "bf16 arithmetic, dropout on the head too": {
+    model: "tiny-llama",
+    lora: onHead,
+    precision: { frozen: "bfloat16", compute: "bfloat16" },
+  },
   "bf16 arithmetic": { model: "tiny-llama", lora: dropout, precision: { frozen: "bfloat16", compute: "bfloat16" } },
 };
 

@@ -1,15 +1,17 @@
 /** A run from outside: its events, stopping, pausing and saving it, and the process around it. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import type { TrainingEvent } from "../src/index.js";
+import type { LogEntry, TrainerCallback, TrainingEvent } from "../src/index.js";
+import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";
-import { tinyTrainer } from "./support/tinyRun.js";
+import { TINY_LORA, tinyTrainer } from "./support/tinyRun.js";
 
 const folder = temporaryFolders();
+const DROPOUT = { ...TINY_LORA, lora_dropout: 0.1 };
 
 async function collect(events: AsyncIterable<TrainingEvent>): Promise<TrainingEvent[]> {
   const all: TrainingEvent[] = [];
@@ -128,6 +130,51 @@ describe("a run is steered", () => {
     await trainer.train();
     expect(await saved).toBe(join(output_dir, "checkpoint-1"));
     await expect(trainer.saveNow()).rejects.toThrow("the run is over");
+  });
+
+  it("evaluates when asked, and says what it lacks", async () => {
+    const evaluation = { eval_dataset: fixturePath("data/prompt-completion.jsonl") };
+    const trainer = tinyTrainer(folder(), { max_steps: 3, eval_strategy: "steps", eval_steps: 99 }, evaluation);
+    const asked = trainer.evaluateNow();
+    await trainer.train();
+    expect((await asked).eval_loss).toBeGreaterThan(1);
+    const without = tinyTrainer(folder(), { max_steps: 3 });
+    const refused = expect(without.evaluateNow()).rejects.toThrow("there is no eval_dataset");
+    expect((await without.train()).global_step, "the run goes on").toBe(3);
+    await refused;
+  });
+
+  it("changes settings; stopped and resumed before the change it is the same run", async () => {
+    const args = { max_steps: 20, save_strategy: "steps", save_steps: 2, warmup_steps: 3 } as const;
+    const changed = (output_dir: string, stopAt?: number) => {
+      const change: TrainerCallback = {
+        onStepEnd: (_, { global_step }) => {
+          if (global_step === 4) void trainer.set({ learning_rate: 3e-3, max_steps: 9, logging_steps: 2 });
+          if (global_step === 6) void trainer.set({ max_grad_norm: 0.1 });
+          if (global_step === stopAt) trainer.requestStop();
+        },
+      };
+      const trainer = tinyTrainer(output_dir, args, { callbacks: [change], lora: DROPOUT });
+      return trainer.train();
+    };
+    const [whole, stopped] = [folder(), folder()];
+    expect(await changed(whole)).toMatchObject({ global_step: 9 });
+    const state = (path: string) => JSON.parse(readFileSync(join(path, "trainer_state.json"), "utf8"));
+    expect(state(whole)).toMatchObject({ max_steps: 9, logging_steps: 2 });
+    await changed(stopped, 7);
+    for (const name of ["checkpoint-7", "checkpoint-6", "checkpoint-4"])
+      rmSync(join(stopped, name), { recursive: true });
+    await tinyTrainer(stopped, { ...args, resume_from_checkpoint: true }, { lora: DROPOUT }).train();
+    const curve = (path: string) =>
+      state(path).log_history.map(({ step, loss, grad_norm, learning_rate }: LogEntry) => [
+        step,
+        loss,
+        grad_norm,
+        learning_rate,
+      ]);
+    expect(curve(stopped)).toEqual(curve(whole));
+    const weights = (path: string) => readFileSync(join(path, "adapter_model.safetensors"));
+    expect(weights(stopped).equals(weights(whole))).toBe(true);
   });
 
   it("tells those who wait for a checkpoint why there is none", async () => {

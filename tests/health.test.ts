@@ -1,9 +1,10 @@
 /** What would spoil a run is caught: numbers that are none, data that teaches the wrong thing, adapters without gradient. */
-import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { readHeader } from "../src/files/safetensors.js";
 import { type HealthConfig, Trainer, type TrainerConfig, type TrainingArgumentsInput } from "../src/index.js";
+import { seal } from "../src/runFolder/manifest.js";
 import { flush, liveTensors } from "../src/torch/index.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";
@@ -96,6 +97,74 @@ async function expectFinite(output: string): Promise<void> {
   for (const weight of await weightsOf(output)) expect(weight.every(Number.isFinite)).toBe(true);
 }
 
+describe("weights that a step makes no numbers", () => {
+  const SOURCE = { model: fixturePath("tiny-llama"), dataset: fixturePath("data/prompt-completion.jsonl") };
+  const saved = { save_strategy: "steps", save_steps: 1 } as const;
+
+  it.each<[string, TrainingArgumentsInput]>([
+    ["adam_epsilon 0", { adam_epsilon: 0 }],
+    ["learning_rate 1e39", { learning_rate: 1e39 }],
+    ["weight_decay 1e308", { weight_decay: 1e308 }],
+    ["SGD with learning_rate 1e39", { optim: "sgd", learning_rate: 1e39 }],
+    ["8-bit states", { optim: "adamw_8bit", learning_rate: 1e39 }],
+  ])("%s: the run stops, and nothing of them is written", async (_, args) => {
+    const { error, incidents, output_dir } = await run(SOURCE, undefined, { max_steps: 3, ...saved, ...args });
+    expect(error?.name).toBe("UserError");
+    expect(error?.message).toMatch(/stopped at update 1, whose step made weights or optimizer states that are NaN/);
+    expect(error?.message).toContain("Nothing was saved");
+    expect(incidents).toMatchObject([{ step: 1, found: "weights", action: "stop" }]);
+    const left = readdirSync(output_dir).toSorted();
+    expect(left.filter((name) => !["health.jsonl", "metrics.jsonl", "run.json", "status.json"].includes(name))).toEqual(
+      [],
+    );
+  });
+
+  it("rolls back where that is the policy, to a checkpoint of finite numbers", async () => {
+    const output_dir = folder();
+    const args = { max_steps: 5, lr_scheduler_type: "constant", ...saved } as const;
+    const trainer: Trainer = new Trainer(
+      tinyConfig(output_dir, args, {
+        ...SOURCE,
+        health: { non_finite: "rollback" },
+        callbacks: [
+          {
+            onStepEnd: (_, { global_step }) => {
+              if (global_step === 2) void trainer.set({ learning_rate: 1e39 });
+              if (global_step === 3) void trainer.set({ learning_rate: 1e-3 });
+            },
+          },
+        ],
+      }),
+    );
+    expect(await trainer.train()).toMatchObject({ global_step: 5 });
+    await expectFinite(output_dir);
+    for (const step of [1, 2, 3, 4, 5]) await expectFinite(join(output_dir, `checkpoint-${step}`));
+    expect(readFileSync(join(output_dir, "health.jsonl"), "utf8")).toMatch(/"found":"weights".*"action":"rollback"/);
+  });
+
+  it("a checkpoint that holds some is not resumed from", async () => {
+    const output_dir = folder();
+    await run(SOURCE, undefined, { max_steps: 2, ...saved }, output_dir);
+    const newest = join(output_dir, "checkpoint-2");
+    const path = join(newest, "optimizer.safetensors");
+    const bytes = readFileSync(path);
+    const { begin } = [...(await readHeader(path)).tensors].find(([name]) => name.endsWith("exp_avg_sq"))![1];
+    bytes.writeFloatLE(Number.NaN, begin);
+    writeFileSync(path, bytes);
+    rmSync(join(newest, "manifest.json"));
+    await seal(newest); // as if it had been written so
+    const { error, log } = await run(
+      SOURCE,
+      undefined,
+      { max_steps: 3, ...saved, resume_from_checkpoint: true },
+      output_dir,
+    );
+    expect(error).toBeUndefined();
+    expect(log.join("\n")).toMatch(/checkpoint-2 is damaged: .*exp_avg_sq holds numbers that are NaN or infinite/);
+    expect(log.join("\n")).toContain("checkpoint-1: update 1 of 3");
+  });
+});
+
 describe("a loss that is no number", () => {
   it("stops the run before the optimizer sees it, and is written down with its example", async () => {
     const source = await poisoned([5]);
@@ -114,6 +183,7 @@ describe("a loss that is no number", () => {
         loss: "NaN",
         grad_norm: "NaN",
         learning_rate: expect.closeTo(1e-2 * (7 / 12), 10),
+        found: "gradients",
         examples: [5],
         sources: [`${source.dataset}:6`],
         action: "stop",

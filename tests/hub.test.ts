@@ -129,6 +129,16 @@ describe("resolveModel downloads", () => {
     expect(await resolveModel("org/tiny-llama", options({ env: { HF_HUB_OFFLINE: "1" } }))).toBe(after);
   });
 
+  test("the chat templates of their own folder, and nothing else of it", async () => {
+    const folders = { "additional_chat_templates/tool_use.jinja": text("{{ tools }}") };
+    const files = { "model.safetensors": text("weights"), ...folders };
+    const others = { "additional_chat_templates/run.py": text("x"), "additional_chat_templates/a/b.jinja": text("x") };
+    hub.repos.push({ kind: "models", id: "chat", files: { ...files, ...others } });
+    const folder = await resolveModel("chat", options());
+    expect((await readdir(folder)).sort()).toEqual(["additional_chat_templates", "model.safetensors"]);
+    expect(await readdir(join(folder, "additional_chat_templates"))).toEqual(["tool_use.jinja"]);
+  });
+
   test("a single file, an adapter, a revision, a listing in pages, an empty file", async () => {
     hub.pageSize = 1;
     const content = Buffer.from("weights");

@@ -25,9 +25,7 @@ let initialScale = 65536;
 vi.mock("../src/train/lossScaler.js", async (original) => {
   const actual = await original<typeof lossScaler>();
   class LossScaler extends actual.LossScaler {
-    constructor(state?: Partial<lossScaler.LossScalerState>) {
-      super({ scale: initialScale, ...state });
-    }
+    override state = { scale: initialScale, growth: 0, overflows: 0, overflowsSinceLog: 0 };
   }
   return { ...actual, LossScaler };
 });

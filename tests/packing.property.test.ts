@@ -7,7 +7,7 @@ import type { CausalLM } from "../src/models/causalLM.js";
 import { loadCausalLM } from "../src/models/load.js";
 import { float32Precision } from "../src/models/precision.js";
 import { clearGrad, flush, gradOf, liveTensors, scope, setRequiresGrad } from "../src/torch/index.js";
-import { accumulate } from "../src/train/step.js";
+import { accumulate } from "../src/train/accumulate.js";
 import { fixturePath, worstDifference } from "./support/goldens.js";
 
 const VOCABULARY = 384;
@@ -35,8 +35,8 @@ describe("packed rows", () => {
     const parameters = [...model.parameters.values()];
     const layout = { paddingFree, padToMultipleOf: null };
     const objective = { labelSmoothing: 0, neftuneAlpha: null };
-    const trainable = { model, parameters, layout, objective, passTokens, recomputeEvery: 0 };
-    const { loss } = (await accumulate(trainable, window, 1, async () => true))!;
+    const trainable = { model, device: "cpu" as const, parameters, layout, objective, passTokens, recomputeEvery: 0 };
+    const { loss } = await accumulate(trainable, window, 1);
     const values: Float32Array[] = [];
     for (const { tensor } of parameters) {
       const gradient = scope(() => gradOf(tensor));

@@ -18,6 +18,8 @@ const runs = [
   "messages",
   "messages-assistant-only",
   "lora-dropout",
+  "lora-dropout-head",
+  "lora-dropout-head-tied",
   "data-seed",
   "drop-last",
   "fractional-epochs",

@@ -50,7 +50,7 @@ describe("tokens and labels equal TRL's", async () => {
     }
     const rows = await loadRows(file);
     const tokenizer = await Tokenizer.load(path.join(here, "fixtures", golden.tokenizer));
-    const { examples, report } = await tokenizeDataset(rows, tokenizer, { ...DEFAULTS, ...golden.args });
+    const { examples, report } = tokenizeDataset(rows, tokenizer, { ...DEFAULTS, ...golden.args });
     expect(examples.map(({ inputIds, labels }) => ({ input_ids: [...inputIds], labels: [...labels] }))).toEqual(
       golden.rows.map(({ input_ids, labels }) => ({ input_ids, labels })),
     );

@@ -32,6 +32,12 @@ export class TrainingArguments {
     Object.assign(this, fields);
   }
 
+  /** The same arguments but for some values. @throws UserError as the constructor does */
+  with(values: TrainingArgumentsInput): TrainingArguments {
+    const { notes: _, ...fields } = this;
+    return new TrainingArguments({ ...fields, ...values });
+  }
+
   /** The settings that differ from the defaults, in the order of the table; secrets are masked. */
   nonDefault(): Partial<TrainingArgumentsFields> {
     const all = this.toJSON();

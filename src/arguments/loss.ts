@@ -26,7 +26,7 @@ export const loss = group(
       fate: "honoured",
       help: "Share of the target spread evenly over the vocabulary, against overconfidence: 0.1 is usual. The loss that is logged includes it and is higher for that.",
     }),
-    neftune_noise_alpha: field(orNull(number({ min: 0 })), {
+    neftune_noise_alpha: field(orNull(number({ min: 0, max: 1e6 })), {
       default: null,
       fate: "honoured",
       help: "Strength of the noise that NEFTune adds to the embeddings while training: 5 is usual. It may help chat models on small datasets; the training loss rises a little.",

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { TrainingArguments, type TrainingArgumentsInput } from "../arguments/index.js";
+import { newTrainerState } from "../runFolder/state.js";
 import {
   CallbackHandler,
   type CallbackState,
   DefaultFlowCallback,
   newTrainerControl,
-  newTrainerState,
   type TrainerCallback,
   type TrainerControl,
 } from "./callbacks.js";
@@ -169,8 +169,7 @@ describe("CallbackHandler", () => {
       },
     };
     const first = newTrainerControl();
-    const handler = new CallbackHandler([slow, {}]);
-    handler.add(last);
+    const handler = new CallbackHandler([slow, {}, last]);
     const result = await handler.call("onStepEnd", args, state, first, {});
     expect(seen).toEqual([
       ["slow", first],

@@ -1,60 +1,5 @@
 import type { TrainingArguments } from "../arguments/index.js";
-
-/** One entry of `log_history`; `epoch` and `step` are in every one. */
-export type LogEntry = Record<string, number>;
-
-/** What `trainer_state.json` holds, by the names of transformers. */
-export interface TrainerState {
-  epoch: number;
-  /** Finished optimizer updates. */
-  global_step: number;
-  max_steps: number;
-  logging_steps: number;
-  eval_steps: number;
-  save_steps: number;
-  train_batch_size: number | null;
-  num_train_epochs: number;
-  num_input_tokens_seen: number;
-  total_flos: number;
-  log_history: LogEntry[];
-  best_metric: number | null;
-  best_global_step: number | null;
-  best_model_checkpoint: string | null;
-  is_local_process_zero: boolean;
-  is_world_process_zero: boolean;
-  is_hyper_param_search: boolean;
-  trial_name: string | null;
-  trial_params: Record<string, string | number | boolean> | null;
-  stateful_callbacks: Record<string, unknown>;
-}
-
-/** The state at the start of a run; step intervals below 1 are shares of `max_steps`, rounded up. */
-export function newTrainerState(
-  args: TrainingArguments,
-  run: { max_steps: number; num_train_epochs: number; train_batch_size: number },
-): TrainerState {
-  const updates = (interval: number) => (interval < 1 ? Math.ceil(run.max_steps * interval) : interval);
-  return {
-    ...run,
-    epoch: 0,
-    global_step: 0,
-    logging_steps: updates(args.logging_steps),
-    eval_steps: updates(args.eval_steps ?? 500), // the Trainer's own default of its state
-    save_steps: updates(args.save_steps),
-    num_input_tokens_seen: 0,
-    total_flos: 0,
-    log_history: [],
-    best_metric: null,
-    best_global_step: null,
-    best_model_checkpoint: null,
-    is_local_process_zero: true,
-    is_world_process_zero: true,
-    is_hyper_param_search: false,
-    trial_name: null,
-    trial_params: null,
-    stateful_callbacks: {},
-  };
-}
+import type { LogEntry, TrainerState } from "../runFolder/state.js";
 
 /** What callbacks ask of the training loop. The loop clears each flag when its time is over. */
 export interface TrainerControl {
@@ -113,6 +58,25 @@ interface EventDetails {
 
 export type TrainerEvent = keyof EventDetails;
 
+export const TRAINER_EVENTS = [
+  "onInitEnd",
+  "onTrainBegin",
+  "onEpochBegin",
+  "onStepBegin",
+  "onSubstepEnd",
+  "onPreOptimizerStep",
+  "onOptimizerStep",
+  "onStepEnd",
+  "onLog",
+  "onPredictionStep",
+  "onEvaluate",
+  "onPredict",
+  "onSave",
+  "onPushBegin",
+  "onEpochEnd",
+  "onTrainEnd",
+] as const satisfies readonly TrainerEvent[];
+
 /** Called at an event; may change `control` or return another one, and may take its time: the loop waits. */
 type Handler<E extends TrainerEvent> = (
   args: TrainingArguments,
@@ -161,10 +125,6 @@ export class CallbackHandler {
 
   constructor(callbacks: readonly TrainerCallback[]) {
     this.callbacks = [...callbacks];
-  }
-
-  add(callback: TrainerCallback): void {
-    this.callbacks.push(callback);
   }
 
   /** The states of those callbacks that have one, by name. */

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { TrainingArguments } from "../arguments/index.js";
+import { newTrainerState } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
-import { newTrainerControl, newTrainerState } from "./callbacks.js";
+import { newTrainerControl } from "./callbacks.js";
 import { EarlyStoppingCallback, type EarlyStoppingOptions } from "./earlyStopping.js";
 
 const args = (more = {}) =>

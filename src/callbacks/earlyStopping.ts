@@ -1,9 +1,11 @@
 /** Ends a run when evaluations stop getting better. */
+
 import { z } from "zod";
 import type { TrainingArguments } from "../arguments/index.js";
-import { isBetter, metricKey } from "../evaluate/bestModel.js";
+import type { TrainerState } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
-import type { CallbackState, TrainerCallback, TrainerControl, TrainerState } from "./callbacks.js";
+import type { CallbackState, TrainerCallback, TrainerControl } from "./callbacks.js";
+import { isBetter, metricKey } from "./metric.js";
 
 /** The key `early_stopping` of a config. */
 export const earlyStoppingSchema = z.strictObject({

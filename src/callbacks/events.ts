@@ -1,8 +1,8 @@
 /** What a run tells to whoever listens: `for await (const event of trainer.events())`. */
+
 import type { TrainingArguments } from "../arguments/index.js";
-import type { Incident } from "../train/health/watch.js";
-import type { TrainOutput } from "../train/ledger.js";
-import type { CallbackContext, LogEntry, TrainerCallback, TrainerControl, TrainerState } from "./callbacks.js";
+import type { Incident, LogEntry, TrainerState, TrainOutput } from "../runFolder/state.js";
+import type { CallbackContext, TrainerCallback, TrainerControl } from "./callbacks.js";
 
 /** One event of a run. `step` counts finished updates, `epoch` passes over the data (fractional). */
 export type TrainingEvent =

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { TrainingArguments } from "../arguments/index.js";
-import { newTrainerControl, newTrainerState } from "./callbacks.js";
+import { newTrainerState } from "../runFolder/state.js";
+import { newTrainerControl } from "./callbacks.js";
 import { formatDuration, formatLog, formatNumber, ProgressCallback } from "./progress.js";
 
 function run(options: { columns?: number; tty?: boolean; disable_tqdm?: boolean }) {

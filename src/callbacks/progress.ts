@@ -1,5 +1,6 @@
 import type { TrainingArguments } from "../arguments/index.js";
-import type { CallbackContext, LogEntry, TrainerCallback, TrainerControl, TrainerState } from "./callbacks.js";
+import type { LogEntry, TrainerState } from "../runFolder/state.js";
+import type { CallbackContext, TrainerCallback, TrainerControl } from "./callbacks.js";
 
 /** Where the bar and the lines go; `process.stderr` and `process.stdout` are such streams. */
 export interface Terminal {

@@ -4,6 +4,8 @@ import { Command } from "commander";
 import type { Override } from "../config/overrides.js";
 import type { EvaluationConfig } from "../evaluate/evaluateModel.js";
 import { UserError } from "../support/errors.js";
+import { tell } from "../support/plainText.js";
+import { zodProblem } from "../support/zodProblem.js";
 
 /** `slimtune eval config.yaml`, or `slimtune eval --model DIR --dataset FILE`: how good a model is on held-out data. */
 export function evalCommand(): Command {
@@ -34,7 +36,7 @@ export async function runEval(words: readonly string[]): Promise<void> {
   if (files.length > 1) throw new UserError(`unexpected "${files[1]}" on the command line: there is one config file`);
   const file = files[0];
   const config = file === undefined ? await fromOptions(overrides) : await fromConfig(file, overrides);
-  process.stderr.write(`Model  ${config.model}${config.adapter === undefined ? "" : ` with ${config.adapter}`}\n`);
+  tell(`Model  ${config.model}${config.adapter === undefined ? "" : ` with ${config.adapter}`}`);
   const live = process.stderr.isTTY === true;
   const onBatch = (batch: number, batches: number) => {
     if (live) process.stderr.write(batch < batches ? `\r\x1b[Kevaluating ${batch}/${batches}` : "\r\x1b[K");
@@ -112,7 +114,7 @@ async function fromOptions(overrides: readonly Override[]): Promise<EvaluationCo
     return resolved.value;
   };
   const dataset = datasetSchema.safeParse(values.eval_dataset);
-  if (!dataset.success) throw new UserError(`--dataset: ${dataset.error.issues[0]!.message}`);
+  if (!dataset.success) throw new UserError(zodProblem(dataset.error, "--dataset"));
   const place = (path: string) => {
     const resolved = resolveDataset(path, process.cwd());
     if ("problem" in resolved) throw new UserError(`--dataset: ${resolved.problem}`);

@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { parse } from "yaml";
 import type { QuantizationConfigInput } from "../models/quantization.js";
 import { UserError } from "../support/errors.js";
+import { shown, tell } from "../support/plainText.js";
 
 interface GenerateOptions {
   model: string;
@@ -61,6 +62,11 @@ async function runGenerate({
   if (system !== undefined && raw) {
     throw new UserError("--system needs the chat template, which --raw leaves out; give one of them");
   }
+  const unused = (["temperature", "top_p", "top_k"] as const).filter((name) => sampling[name] !== undefined);
+  if (unused.length > 0 && !sampling.do_sample) {
+    const named = unused.map((name) => `--${name}`).join(", ");
+    tell(`Note: no effect without --do_sample, which draws tokens at random: ${named}`);
+  }
   const { resolveModel } = await import("../config/paths.js");
   const local = (option: string, value: string) => {
     const resolved = resolveModel(value, process.cwd());
@@ -84,7 +90,10 @@ async function runGenerate({
         };
   // Loaded here, so that --help needs no native addon.
   const { generate } = await import("../generate/index.js");
-  for await (const piece of generate({ ...source, ...input, ...sampling })) process.stdout.write(piece);
+  const toTerminal = process.stdout.isTTY === true; // a file or a pipe gets the answer as it is
+  for await (const piece of generate({ ...source, ...input, ...sampling })) {
+    process.stdout.write(toTerminal ? shown(piece) : piece);
+  }
   process.stdout.write("\n");
 }
 

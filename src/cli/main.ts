@@ -1,5 +1,17 @@
 #!/usr/bin/env node
-import { runCli } from "./program.js";
+import { shown } from "../support/plainText.js";
+
+/** Node's module loader opens dozens of files at once, and dies of one too many before anybody can tell. */
+function failAtOnce(error: unknown): void {
+  const { code } = (error ?? {}) as NodeJS.ErrnoException;
+  const message =
+    code === "EMFILE" || code === "ENFILE"
+      ? `Too many files are open (${code}). Allow a process more of them, for instance: ulimit -n 1024`
+      : `slimtune failed unexpectedly: ${error instanceof Error ? error.stack : String(error)}`;
+  process.stderr.write(`${shown(message)}\n`);
+  process.exit(1);
+}
+process.on("uncaughtException", failAtOnce);
 
 // A reader that has seen enough (`slimtune ... | head`) is no failure.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
@@ -7,4 +19,5 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+const { runCli } = await import("./program.js");
 await runCli(process.argv.slice(2));

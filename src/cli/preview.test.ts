@@ -47,6 +47,14 @@ describe("slimtune preview", () => {
     expect(shown[3]).toBe("And\x1b[32m Chloé? In Perth.<|im_end|>\x1b[0m");
   });
 
+  it("spells out what would command a terminal, and keeps its own colours", async () => {
+    const row = { prompt: "a\x1b]0;title\x07\r", completion: "\x1b[2J\u202Eb" };
+    writeFileSync(join(config, "..", "data.jsonl"), JSON.stringify(row));
+    expect((await lines([], 1, true))[1]).toBe(
+      "a\\u{1b}]0;title\\u{7}\\u{d}\x1b[32m\\u{1b}[2J\\u{202e}b<|im_end|>\x1b[0m",
+    );
+  });
+
   it("keeps packed examples apart", async () => {
     const shown = await lines(["--packing", "true"], 5);
     expect(shown[0]).toMatch(/^--- row 1: \d+ tokens, 2 examples$/);

@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError } from "commander";
+import { shown } from "../support/plainText.js";
 
 /** `slimtune preview config.yaml`: what the model is going to read, and which parts of it it learns. */
 export function previewCommand(): Command {
@@ -40,7 +41,7 @@ export async function* preview(words: readonly string[], count: number, colour: 
       for (let at = start; at < start + length; ) {
         let end = at + 1;
         while (end < start + length && learned(end) === learned(at)) end++;
-        const part = tokenizer.decode(inputIds.subarray(at, end));
+        const part = shown(tokenizer.decode(inputIds.subarray(at, end)));
         text += learned(at) ? `${open}${part}${close}` : part;
         at = end;
       }
@@ -52,7 +53,7 @@ export async function* preview(words: readonly string[], count: number, colour: 
     yield packed.join("\n--- and in the same row, unseen by the others:\n");
   }
   yield "---";
-  yield* describeReport(report);
+  yield* describeReport(report).map(shown);
   yield `${examples.length} rows, ${report.tokens} tokens (at most ${report.longest} in one row), ${report.labels} of them learned`;
 }
 

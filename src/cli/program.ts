@@ -1,6 +1,7 @@
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { packageVersion } from "../setup/paths.js";
 import { UserError } from "../support/errors.js";
+import { tell } from "../support/plainText.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
 import { generateCommand } from "./generate.js";
@@ -11,8 +12,7 @@ import { trainCommand } from "./train.js";
 
 /** Runs one command of `slimtune`; a failure is told on stderr and sets the exit code. */
 export async function runCli(words: readonly string[]): Promise<void> {
-  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
-  const program = new Command("slimtune").description("Fine-tune small language models.").version(version);
+  const program = new Command("slimtune").description("Fine-tune small language models.").version(packageVersion());
   for (const command of [
     trainCommand(),
     evalCommand(),
@@ -28,7 +28,7 @@ export async function runCli(words: readonly string[]): Promise<void> {
     await program.exitOverride().parseAsync(words, { from: "user" });
   } catch (error) {
     // Commander has told its own errors already, and --help is one of them.
-    if (!(error instanceof CommanderError)) process.stderr.write(`${report(error)}\n`);
+    if (!(error instanceof CommanderError)) tell(report(error));
     process.exitCode = error instanceof CommanderError ? error.exitCode : 1;
   }
 }

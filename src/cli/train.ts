@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { tell } from "../support/plainText.js";
 import { argumentsHelp } from "./arguments-help.js";
 import { EXIT_CODES, Interrupts } from "./interrupt.js";
 
@@ -31,15 +32,15 @@ export async function runTrain(words: readonly string[]): Promise<number> {
   try {
     const trainer = new Trainer({ ...config, callbacks: [progress] });
     using interrupts = new Interrupts(() => {
-      process.stderr.write("\nFinishing this step and saving a checkpoint; interrupt again to quit at once.\n");
+      tell("\nFinishing this step and saving a checkpoint; interrupt again to quit at once.");
       trainer.requestStop();
     });
     const { interrupted, checkpoint } = await trainer.train();
     if (!interrupted) return 0;
-    process.stderr.write(
+    tell(
       checkpoint
-        ? `Stopped; saved ${checkpoint}. To go on:\n  ${resumeCommand(words)}\n`
-        : "Stopped before the first update; there was nothing to save.\n",
+        ? `Stopped; saved ${checkpoint}. To go on:\n  ${resumeCommand(words)}`
+        : "Stopped before the first update; there was nothing to save.",
     );
     return EXIT_CODES[interrupts.signal ?? "SIGINT"];
   } finally {

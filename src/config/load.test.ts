@@ -114,12 +114,18 @@ eval_dataset: {path: train.jsonl}
   });
 });
 
+const keys = (count: number) => Array.from({ length: count }, (_, i) => `k${i}: 1`);
+
 describe("a bad config", () => {
   it.each<[string, RegExp]>([
     ["", /:1: model: is required.*\n.*dataset: is required/s],
     ["- a\n", /:1: expected keys such as/],
     ["model: [\n", /:\d: not valid YAML/],
-    ["model: a\nmodel: b\n", /:2: not valid YAML: Map keys must be unique/],
+    ["model: a\nmodel: b\n", /:2: not valid YAML: Map keys must be unique, but "model" is there twice/],
+    ["model: a\nlora:\n  r: 1\n  r: 2\n", /:4: not valid YAML: Map keys must be unique, but "r" is there twice/],
+    [`a: {${keys(50_000).join(", ")}}\n`, /:1: not valid YAML: a mapping has 50000 keys; the limit is 10000/],
+    [`${keys(50).join("\n")}\n`, /:18: k17: unknown key.*\nand 32 more$/s],
+    [`model: ${"x".repeat(1_000_000)}\n`, /config\.yaml has 1\.0 MB; such a file may have 1\.0 MB/],
     ["model: &a [*a]\n", /not valid YAML/],
     ["model: 3\ndataset: train.jsonl\n", /:1: model: expected the path of a model folder/],
     [`${BASE}modle: x\n`, /:3: modle: unknown key \(did you mean "model"\?\)/],
@@ -177,6 +183,6 @@ describe("a bad config", () => {
 
   it("names a file that is not there", async () => {
     await expect(loadConfig(join(folder, "none.yaml"))).rejects.toThrow(/none.yaml: there is no such config file/);
-    await expect(loadConfig(folder)).rejects.toThrow(/is a folder; name the config file/);
+    await expect(loadConfig(folder)).rejects.toThrow(/is a folder, not a file that can be read/);
   });
 });

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { z } from "zod";
 import { checkArguments, fieldOf, OLD_NAMES, TrainingArguments } from "../arguments/index.js";
@@ -6,11 +5,16 @@ import { quantizationSchema } from "../models/quantization.js";
 import { loraSchema } from "../peft/config.js";
 import { UserError } from "../support/errors.js";
 import { didYouMean } from "../support/nearest.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import { pathText } from "../support/zodProblem.js";
 import { healthSchema } from "../train/health/config.js";
 import type { Override } from "./overrides.js";
 import { type Resolved, resolveDataset, resolveModel } from "./paths.js";
 import { configKeys, configSchema } from "./schema.js";
 import { parseYaml } from "./yaml.js";
+
+/** Problems that are told at once: a config with more of them is none. */
+const MAX_TOLD = 20;
 
 type Checked = Omit<z.output<typeof configSchema>, "training_args">;
 
@@ -53,18 +57,22 @@ export async function loadConfig(file: string, overrides: readonly Override[] = 
   if (!checked.success) problems.push(...checked.error.issues.flatMap(issueProblems(rest)));
   problems.push(...argumentProblems(training_args));
   if (checked.success) problems.push(...resolvePaths(checked.data, folderOf));
-  if (problems.length > 0 || !checked.success) throw new UserError(problems.map(locate).join("\n"));
+  if (problems.length > 0 || !checked.success) {
+    const told = problems.slice(0, MAX_TOLD).map(locate);
+    if (problems.length > MAX_TOLD) told.push(`and ${problems.length - MAX_TOLD} more`);
+    throw new UserError(told.join("\n"));
+  }
 
   return { ...checked.data, training_args: new TrainingArguments(training_args ?? {}) };
 }
 
 async function read(file: string): Promise<string> {
   try {
-    return await readFile(file, "utf8");
+    return (await readRegularFile(file, FILE_LIMITS.run)).toString();
   } catch (error) {
+    if (error instanceof UserError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") throw new UserError(`${file}: there is no such config file`);
-    if (code === "EISDIR") throw new UserError(`${file} is a folder; name the config file in it`);
     throw new UserError(`${file}: cannot be read: ${message}`);
   }
 }
@@ -158,6 +166,3 @@ function resolvePaths(config: Checked, folderOf: (path: readonly PropertyKey[]) 
   for (const key of ["dataset", "eval_dataset"]) visit(holder, key, [key], resolveDataset);
   return problems;
 }
-
-const pathText = (path: readonly PropertyKey[]) =>
-  path.map((key, i) => (typeof key === "number" ? `[${key}]` : `${i > 0 ? "." : ""}${String(key)}`)).join("");

@@ -79,6 +79,8 @@ function targetOf(given: string): [string, ...string[]] {
   const [first = "", ...rest] = given.slice(2).split(".");
   const name = first.replaceAll("-", "_");
   const inner = rest.map((part) => part.replaceAll("-", "_"));
+  // Setting it would change the object that holds the options, and none of them.
+  if (inner.includes("__proto__")) throw new UserError(`unknown option ${given}: no option is named __proto__`);
   if (configKeys.includes(name)) return [name, ...inner];
   if (inner.length === 0 && (fieldOf(name) !== undefined || Object.hasOwn(OLD_NAMES, name)))
     return ["training_args", name];

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { expandHome } from "../support/home.js";
+import { isHubId } from "../support/hubId.js";
 
-const HUB_ID = /^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)?$/;
 const SAYS_PATH = /^(\.\.?|~)?[/\\]|^(\.\.?|~)$/;
 const GLOB = /[*?[\]{}]/;
 const DATA_FILE = /\.(jsonl?|csv|tsv|parquet|txt|arrow|gz|zst)$/i;
@@ -17,7 +17,7 @@ export function resolveModel(value: string, folder: string): Resolved {
   const path = resolve(folder, expandHome(value));
   if (existsSync(path)) return { value: path };
   if (SAYS_PATH.test(value)) return { problem: `no such folder: ${path}` };
-  if (HUB_ID.test(value)) return { value };
+  if (isHubId(value)) return { value };
   return { problem: `"${value}" is neither a folder (${path} does not exist) nor a hub id such as org/name` };
 }
 
@@ -26,6 +26,6 @@ export function resolveDataset(value: string, folder: string): Resolved {
   const path = resolve(folder, expandHome(value));
   if (existsSync(path) || GLOB.test(value)) return { value: path };
   if (SAYS_PATH.test(value) || DATA_FILE.test(value)) return { problem: `no such file or folder: ${path}` };
-  if (HUB_ID.test(value)) return { value };
+  if (isHubId(value)) return { value };
   return { problem: `"${value}" is neither a file (${path} does not exist) nor the hub id of a dataset` };
 }

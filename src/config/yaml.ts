@@ -1,4 +1,14 @@
-import { isMap, isScalar, isSeq, LineCounter, type Node, type ParsedNode, parseDocument } from "yaml";
+import {
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  type ParsedNode,
+  parseDocument,
+  visit,
+  type YAMLMap,
+} from "yaml";
 import { UserError } from "../support/errors.js";
 
 export interface YamlFile {
@@ -7,17 +17,28 @@ export interface YamlFile {
   lineOf(path: readonly PropertyKey[]): number;
 }
 
+/** Keys of one mapping; the longest that means anything is rank_pattern, with an entry for each layer. */
+const MAX_KEYS = 10_000;
+
 /**
  * Reads a YAML (or JSON) text whose top level is a mapping.
  * @throws UserError with file and line when it is not YAML, has a key twice or is not a mapping.
  */
 export function parseYaml(file: string, text: string): YamlFile {
   const counter = new LineCounter();
-  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false, uniqueKeys: false });
   const error = document.errors[0];
   if (error !== undefined) {
     throw new UserError(`${file}:${counter.linePos(error.pos[0]).line}: not valid YAML: ${error.message}`);
   }
+  visit(document, {
+    Map: (_, map) => {
+      const found = keyProblem(map);
+      if (found === undefined) return;
+      const { line } = counter.linePos((found.at as Node).range![0]);
+      throw new UserError(`${file}:${line}: not valid YAML: ${found.problem}`);
+    },
+  });
   const lineAt = (node: Node | null) => (node?.range ? counter.linePos(node.range[0]).line : 1);
   if (document.contents !== null && !isMap(document.contents)) {
     throw new UserError(
@@ -33,6 +54,20 @@ export function parseYaml(file: string, text: string): YamlFile {
     throw new UserError(`${file}: not valid YAML: ${(problem as Error).message}`);
   }
   return { data, lineOf: (path) => findLine(document.contents, path, lineAt) };
+}
+
+/** A key that is there twice, found in one pass (the library compares each key with each), or one too many. */
+function keyProblem({ items }: YAMLMap): { at: unknown; problem: string } | undefined {
+  if (items.length > MAX_KEYS) {
+    return { at: items[MAX_KEYS]!.key, problem: `a mapping has ${items.length} keys; the limit is ${MAX_KEYS}` };
+  }
+  const seen = new Set<unknown>();
+  for (const { key } of items) {
+    if (!isScalar(key)) continue;
+    if (seen.has(key.value)) return { at: key, problem: `Map keys must be unique, but "${key.value}" is there twice` };
+    seen.add(key.value);
+  }
+  return undefined;
 }
 
 function findLine(

@@ -4,8 +4,10 @@ import { ChatTemplate } from "./chatTemplate.js";
 
 const user = { role: "user", content: "hi" };
 const assistant = { role: "assistant", content: "yes" };
-const make = (source: string) =>
-  new ChatTemplate(new Map([["default", source]]), { bos_token: "<s>", eos_token: "</s>" });
+/** Templates by name. */
+const from = (texts: Record<string, string>, variables: Record<string, unknown> = {}) =>
+  new ChatTemplate(new Map(Object.entries(texts).map(([name, text]) => [name, { text, file: "a.jinja" }])), variables);
+const make = (source: string) => from({ default: source }, { bos_token: "<s>", eos_token: "</s>" });
 
 const PLAIN = `{%- for m in messages %}
     {{- '<' + m.role + '>' + m.content + eos_token }}
@@ -40,21 +42,47 @@ describe("render", () => {
   });
 
   it("takes tool_use for tools, and default otherwise", () => {
-    const both = new ChatTemplate(
-      new Map([
-        ["default", "d"],
-        ["tool_use", "t{{ tools | length }}"],
-      ]),
-      {},
-    );
+    const both = from({ default: "d", tool_use: "t{{ tools | length }}" });
     expect([both.render([user]), both.render([user], { tools: [{}] })]).toEqual(["d", "t1"]);
-    expect(() => new ChatTemplate(new Map([["rag", "x"]]), {}).render([user])).toThrow(/templates \(rag\) and none is/);
+    expect(() => from({ rag: "x" }).render([user])).toThrow(/templates \(rag\) and none is/);
   });
 
   it("reports what the template raises and what it cannot do", () => {
     expect(() => make("{{ raise_exception('no system') }}").render([user])).toThrow(UserError);
     expect(() => make("{{ raise_exception('no system') }}").render([user])).toThrow("no system");
-    expect(() => make("{% if %}").render([user])).toThrow("cannot be read");
+    expect(() => make("{% if %}").render([user])).toThrow("chat template (a.jinja) cannot be read");
+  });
+
+  it.each([
+    ["{% for i in range(1000000000) %}x{% endfor %}", "range is too big: the limit is 100000 items"],
+    ["{% for i in range(5, 2 ** 60) %}x{% endfor %}", "range is too big"],
+    ["{% for i in range(0, -200000, -1) %}x{% endfor %}", "range is too big"],
+    [`{% for i in range(90000) %}{{ 1${" + 1".repeat(100)} }}{% endfor %}`, "more than 4000000 steps"],
+    [
+      "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+      "a text of more than",
+    ],
+    [
+      "{% set ns = namespace(s=[1, 2, 3]) %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+      "a list of more than",
+    ],
+    [`{% for i in range(700) %}${"x".repeat(100_000)}{% endfor %}`, "a text of more than"],
+  ])("ends %s", (source, message) => {
+    let error: unknown;
+    try {
+      make(source).render([user]);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(UserError);
+    expect((error as UserError).message).toContain("the model's chat template (a.jinja) fails on this conversation: ");
+    expect((error as UserError).message).toContain(message);
+  });
+
+  it("lets a long conversation through", () => {
+    const turns = Array.from({ length: 5000 }, (_, i) => (i % 2 === 0 ? user : assistant));
+    expect(make(PLAIN).render(turns)).toHaveLength(2500 * "<user>hi</s><assistant>yes</s>".length);
+    expect(make("{{ range(100000) | length }}").render([user])).toBe("100000");
   });
 });
 

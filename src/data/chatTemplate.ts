@@ -1,7 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { Template } from "@huggingface/jinja";
 import { UserError } from "../support/errors.js";
+import { renderBounded } from "./boundedTemplate.js";
 import type { Message } from "./format.js";
+
+export interface TemplateSource {
+  text: string;
+  /** Where it stands, for messages. */
+  file: string;
+}
 
 export interface RenderOptions {
   /** End with the header that asks the assistant to speak. */
@@ -39,19 +46,24 @@ const END = `${MARK}>\uE001`;
  * Named templates are supported as there: "tool_use" when there are tools, else "default".
  */
 export class ChatTemplate {
-  readonly #sources: Map<string, string>;
+  readonly #sources: ReadonlyMap<string, TemplateSource>;
   readonly #variables: Record<string, unknown>;
-  readonly #compiled = new Map<string, Template>();
+  readonly #compiled: Map<string, Template>;
 
   /** `variables` are the special tokens by name (`bos_token`, ...). */
-  constructor(sources: Map<string, string>, variables: Record<string, unknown>) {
+  constructor(
+    sources: ReadonlyMap<string, TemplateSource>,
+    variables: Record<string, unknown>,
+    compiled = new Map<string, Template>(),
+  ) {
     this.#sources = sources;
     this.#variables = variables;
+    this.#compiled = compiled;
   }
 
   /** The same templates with other special tokens. */
   withVariables(variables: Record<string, unknown>): ChatTemplate {
-    return new ChatTemplate(this.#sources, { ...this.#variables, ...variables });
+    return new ChatTemplate(this.#sources, { ...this.#variables, ...variables }, this.#compiled);
   }
 
   /** @throws UserError when the template refuses the conversation or fails on it. */
@@ -67,12 +79,12 @@ export class ChatTemplate {
   renderMarked(messages: Message[], options: RenderOptions = {}): MarkedText {
     const source = this.#choose(options.tools);
     const text = this.#render(source, messages, options);
-    return source.replace(/\{#[\s\S]*?#\}/g, "").search(GENERATION_TAG) >= 0
+    return source.text.replace(/\{#[\s\S]*?#\}/g, "").search(GENERATION_TAG) >= 0
       ? this.#splitMarks(source, text, messages, options)
       : { text, spans: this.#spansByPrefix(source, text, messages, options) };
   }
 
-  #choose(tools: unknown[] | null | undefined): string {
+  #choose(tools: unknown[] | null | undefined): TemplateSource {
     const source = (tools ? this.#sources.get("tool_use") : undefined) ?? this.#sources.get("default");
     if (source !== undefined) return source;
     throw new UserError(
@@ -81,14 +93,18 @@ export class ChatTemplate {
     );
   }
 
-  #render(source: string, messages: Message[], { addGenerationPrompt, tools, ...others }: RenderOptions): string {
-    let template = this.#compiled.get(source);
+  #render(
+    { text, file }: TemplateSource,
+    messages: Message[],
+    { addGenerationPrompt, tools, ...others }: RenderOptions,
+  ): string {
+    let template = this.#compiled.get(text);
     try {
       if (template === undefined) {
-        template = new Template(withTags(source, "", ""));
-        this.#compiled.set(source, template);
+        template = new Template(withTags(text, "", ""));
+        this.#compiled.set(text, template);
       }
-      return template.render({
+      return renderBounded(template, {
         documents: null,
         ...this.#variables,
         ...others,
@@ -98,14 +114,14 @@ export class ChatTemplate {
       });
     } catch (error) {
       throw new UserError(
-        `the model's chat template ${template ? "fails on this conversation" : "cannot be read"}: ${(error as Error).message}`,
+        `the model's chat template (${file}) ${template ? "fails on this conversation" : "cannot be read"}: ${(error as Error).message}`,
         { cause: error },
       );
     }
   }
 
-  #splitMarks(source: string, text: string, messages: Message[], options: RenderOptions): MarkedText {
-    const marked = withTags(source, `{{ "${START}" }}`, `{{ "${END}" }}`);
+  #splitMarks(source: TemplateSource, text: string, messages: Message[], options: RenderOptions): MarkedText {
+    const marked = { ...source, text: withTags(source.text, `{{ "${START}" }}`, `{{ "${END}" }}`) };
     const rendered = this.#render(marked, messages, options);
     const spans: [number, number][] = [];
     let plain = "";
@@ -131,7 +147,12 @@ export class ChatTemplate {
     return { text, spans };
   }
 
-  #spansByPrefix(source: string, text: string, messages: Message[], options: RenderOptions): [number, number][] {
+  #spansByPrefix(
+    source: TemplateSource,
+    text: string,
+    messages: Message[],
+    options: RenderOptions,
+  ): [number, number][] {
     const spans: [number, number][] = [];
     for (const [index, { role }] of messages.entries()) {
       if (role !== "assistant") continue;

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { didYouMean } from "../support/nearest.js";
+import { pathText } from "../support/zodProblem.js";
 
 export const DATASET_FORMATS = ["auto", "text", "prompt_completion", "messages", "alpaca", "sharegpt"] as const;
 export type DatasetFormat = (typeof DATASET_FORMATS)[number];
@@ -94,11 +95,5 @@ function explainUnion(issue: unknown): string {
   if (typeof input !== "object" || input === null) return `${expected}, not ${JSON.stringify(input) ?? typeof input}`;
   const meant = errors[Array.isArray(input) ? 2 : 1] ?? [];
   if (meant.length === 0) return expected;
-  return meant.map(({ path, message }) => (path.length === 0 ? message : `${formatPath(path)}: ${message}`)).join("; ");
+  return meant.map(({ path, message }) => (path.length === 0 ? message : `${pathText(path)}: ${message}`)).join("; ");
 }
-
-const formatPath = (path: PropertyKey[]) =>
-  path
-    .map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`))
-    .join("")
-    .replace(/^\./, "");

@@ -4,13 +4,14 @@ import type { TrainingArguments } from "../arguments/index.js";
 import { resolveDataset } from "../hub/index.js";
 import type { Sequence } from "../models/batch.js";
 import { UserError } from "../support/errors.js";
+import { quoteName } from "../support/plainText.js";
 import type { DatasetSpec } from "./config.js";
 import { numpyPermutation } from "./numpyPermutation.js";
 import { type PackingReport, packExamples } from "./packing.js";
 import { loadRows } from "./read.js";
 import type { Row } from "./row.js";
-import { checkLearnable, type TokenizedDataset, type TokenizeReport, tokenizeDataset } from "./tokenize.js";
-import { tokenizeInWorkers } from "./tokenizePool.js";
+import { checkLearnable, type TokenizedDataset, type TokenizeReport } from "./tokenize.js";
+import { TokenizerPool } from "./tokenizePool.js";
 import { Tokenizer } from "./tokenizer.js";
 
 export interface ExampleSource {
@@ -27,7 +28,7 @@ export interface LoadedExamples {
 /** What became of the rows of a dataset; with packing, tokens and labels are those of the packed rows. */
 export interface ExampleReport extends TokenizeReport {
   /** Examples that were packed into fewer rows, and what that did; undefined without packing. */
-  packing?: { examples: number } & Pick<PackingReport, "overlong" | "droppedFullyMasked">;
+  packing?: { examples: number } & Pick<PackingReport, "overlong" | "withoutLabel">;
   /** The longest row, in tokens. */
   longest: number;
 }
@@ -46,12 +47,6 @@ export async function loadExamples(
   signal?: AbortSignal,
   inspect?: (rows: readonly Row[], tokenized: TokenizedDataset, tokenizer: Tokenizer) => Promise<void>,
 ): Promise<LoadedExamples> {
-  const tokenizer = await Tokenizer.load(modelFolder);
-  const rows = await loadRows(spec, {
-    resolveDatasetPath: resolveDataset,
-    dataset_text_field: args.dataset_text_field,
-    signal,
-  });
   const options = {
     max_length: args.max_length,
     truncation_mode: args.truncation_mode,
@@ -61,13 +56,17 @@ export async function loadExamples(
     eos_token: args.eos_token,
     max_positions: maxPositions,
     packing,
-    signal,
   };
-  const workers = Math.max(args.dataloader_num_workers, args.dataset_num_proc ?? 0);
-  const tokenized =
-    workers > 0
-      ? checkLearnable(await tokenizeInWorkers(rows, modelFolder, options, workers), options)
-      : await tokenizeDataset(rows, tokenizer, options);
+  const workers = Math.max(1, args.dataloader_num_workers, args.dataset_num_proc ?? 0);
+  await using pool = new TokenizerPool({ folder: modelFolder, options, workers });
+  const tokenizer = await Tokenizer.open(modelFolder);
+  const rows = await loadRows(spec, {
+    resolveDatasetPath: resolveDataset,
+    dataset_text_field: args.dataset_text_field,
+    signal,
+  });
+  const templates = tokenizer.chatTemplateFiles;
+  const tokenized = checkLearnable(await pool.tokenize({ rows, templates, signal }), options);
   checkVocabulary(tokenized.examples, vocabSize, modelFolder);
   await inspect?.(rows, tokenized, tokenizer);
   const shuffle = <T>(list: T[]) => (args.shuffle_dataset ? shuffled(list, args.seed) : list);
@@ -81,17 +80,17 @@ export async function loadExamples(
     packing_strategy: args.packing_strategy,
     max_positions: maxPositions,
   });
-  if (packed.rows.length === 0) {
+  if (packed.report.labels === 0) {
     throw new UserError(
       `packing: cut to max_length ${args.max_length}, no example has a token that gives a loss. Raise max_length, or use packing_strategy: bfd_split.`,
     );
   }
-  const { tokens, labels, overlong, droppedFullyMasked } = packed.report;
+  const { tokens, labels, overlong, withoutLabel } = packed.report;
   const report: ExampleReport = {
     ...tokenized.report,
     tokens,
     labels,
-    packing: { examples: tokenized.examples.length, overlong, droppedFullyMasked },
+    packing: { examples: tokenized.examples.length, overlong, withoutLabel },
     longest: longestOf(packed.rows),
   };
   return { examples: shuffle(packed.rows), report };
@@ -125,17 +124,28 @@ export function describeReport(report: ExampleReport): string[] {
   };
   say(report.truncated, "are longer than max_length and were cut");
   say(report.cutToPositions, "are longer than the model's positions and were cut");
-  say(report.droppedFullyMasked, "have no token to learn from and were left out");
+  say(report.droppedFullyMasked, "have no token to predict and were left out");
   say(
     report.promptNotPrefix,
     "have a prompt whose tokens are not the first tokens of the whole: the border is approximate",
   );
+  say(
+    report.withoutEos,
+    'are texts of another column than "text": as in TRL, no end-of-sequence token was added to them',
+  );
+  if (report.unusualRoles.length > 0) {
+    const roles = report.unusualRoles.slice(0, 5).map(quoteName).join(", ");
+    const more = report.unusualRoles.length > 5 ? ` and ${report.unusualRoles.length - 5} more` : "";
+    lines.push(`conversations have roles that the chat template may not know: ${roles}${more}`);
+  }
   say(report.specialTokensInText, "hold the text of a special token, which became that token");
   if (report.packing) {
-    const { overlong, droppedFullyMasked } = report.packing;
+    const { overlong, withoutLabel } = report.packing;
     say(overlong, "are longer than max_length: cut off there (bfd), or cut into pieces (bfd_split, wrapped)");
-    if (droppedFullyMasked > 0)
-      lines.push(`${droppedFullyMasked} packed rows have no token to learn from and were left out`);
+    if (withoutLabel > 0)
+      lines.push(
+        `${withoutLabel} packed rows have no token to predict; as in TRL they are kept, and an update of them alone learns nothing`,
+      );
   }
   return lines;
 }

@@ -36,3 +36,13 @@ it.each([
   const found = await globFiles(path.join(root, pattern));
   expect(found.map((name) => path.relative(root, name).replaceAll(path.sep, "/"))).toEqual(expected);
 });
+
+it("takes no longer for a pattern made to take for ever, and names one that is none", async () => {
+  await writeFile(path.join(root, "a".repeat(200)), "");
+  const begun = performance.now();
+  expect(await globFiles(path.join(root, `${"*a".repeat(30)}b`))).toEqual([]);
+  expect(performance.now() - begun).toBeLessThan(1000);
+  await expect(globFiles(path.join(root, "[z-a]*"))).rejects.toThrow(
+    "dataset: the pattern [z-a]*: '(?s)[z-a].*' is not",
+  );
+});

@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
+import { fullMatcher } from "../support/pattern.js";
 
 const SPECIAL = /[*?[\]{}]/;
 
@@ -32,17 +33,17 @@ async function walk(folder: string, parts: string[], found: Set<string>): Promis
     }
     return;
   }
-  const matches = toRegExp(part);
+  const matches = fullMatcher(toPattern(part), `dataset: the pattern ${part}`);
   for (const entry of entries) {
-    if (!matches.test(entry.name) || (entry.name.startsWith(".") && !part.startsWith("."))) continue;
+    if (!matches(entry.name) || (entry.name.startsWith(".") && !part.startsWith("."))) continue;
     const name = path.join(folder, entry.name);
     if (rest.length > 0) await walk(name, rest, found);
     else if (!entry.isDirectory()) found.add(name);
   }
 }
 
-function toRegExp(part: string): RegExp {
-  let source = "";
+function toPattern(part: string): string {
+  let source = "(?s)";
   let depth = 0;
   for (let i = 0; i < part.length; i++) {
     const char = part[i]!;
@@ -62,5 +63,5 @@ function toRegExp(part: string): RegExp {
     } else if (char === "," && depth > 0) source += "|";
     else source += char.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
   }
-  return new RegExp(`^${source}$`, "us");
+  return source;
 }

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type PackingOptions, packExamples } from "./packing.js";
+import { type PackedRow, type PackingOptions, packExamples } from "./packing.js";
 import type { Example } from "./tokenize.js";
 
 /** Examples of the given lengths; each token is unlike any other, and all but the first of an example are learned. */
@@ -28,8 +28,11 @@ async function piecesOf(examples: readonly Example[], options: PackingOptions) {
   return { rows, report, pieces: pieces.sort((a, b) => a[0]! - b[0]!) };
 }
 
-// No length leaves a piece of one token, which is left out where it is alone in a row.
-const lengths = fc.array(fc.integer({ min: 2, max: 90 }), { minLength: 1, maxLength: 60 });
+/** Rows of pieces of one token each, which nothing predicts. */
+const rowsOfSingles = (rows: readonly PackedRow[]) =>
+  rows.filter(({ lengths }) => lengths.every((length) => length === 1)).length;
+
+const lengths = fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 1, maxLength: 60 });
 const options = fc.record({ max_length: fc.constantFrom(16, 37, 64, 128), max_positions: fc.constantFrom(20, 256) });
 
 describe("packing", () => {
@@ -38,11 +41,15 @@ describe("packing", () => {
       fc.asyncProperty(lengths, options, async (sizes, { max_length, max_positions }) => {
         const limit = Math.min(max_length, max_positions);
         const examples = makeExamples(sizes);
-        const { pieces, report } = await piecesOf(examples, { max_length, max_positions, packing_strategy: "bfd" });
+        const { rows, pieces, report } = await piecesOf(examples, {
+          max_length,
+          max_positions,
+          packing_strategy: "bfd",
+        });
         expect(pieces).toEqual(examples.map(({ inputIds }) => [...inputIds.subarray(0, limit)]));
         expect(report).toEqual({
           overlong: sizes.filter((size) => size > limit).length,
-          droppedFullyMasked: 0,
+          withoutLabel: rowsOfSingles(rows),
           tokens: pieces.flat().length,
           labels: pieces.flat().length - pieces.length,
         });
@@ -57,13 +64,11 @@ describe("packing", () => {
         fc.asyncProperty(lengths, options, async (sizes, { max_length, max_positions }) => {
           const examples = makeExamples(sizes);
           const given = { max_length, max_positions, packing_strategy: strategy };
-          const { pieces, report } = await piecesOf(examples, given);
-          const all = examples.flatMap(({ inputIds }) => [...inputIds]);
-          const kept = pieces.flat();
-          // A row whose only tokens begin a piece teaches nothing and is left out.
-          expect(all.length - kept.length).toBeLessThanOrEqual(report.droppedFullyMasked * max_length);
-          if (report.droppedFullyMasked === 0) expect(kept).toEqual(all);
-          expect(new Set(kept).size).toBe(kept.length);
+          const { rows, pieces, report } = await piecesOf(examples, given);
+          expect(pieces.flat()).toEqual(examples.flatMap(({ inputIds }) => [...inputIds]));
+          expect(report.withoutLabel).toBe(
+            rows.filter(({ lengths }) => lengths.every((length) => length === 1)).length,
+          );
           for (const piece of pieces) {
             expect(piece.length).toBeLessThanOrEqual(max_positions);
             expect(piece).toEqual(piece.map((_, i) => piece[0]! + i));
@@ -84,6 +89,11 @@ describe("packing", () => {
     expect(rows.map(({ lengths }) => lengths)).toEqual([[9], [7, 3], [6, 4], [2]]);
   });
 
+  it.each(["bfd", "bfd_split", "wrapped"] as const)("%s takes a max_length beyond all examples", async (strategy) => {
+    const { rows } = await packExamples(makeExamples([3, 9, 4]), { max_length: 2 ** 40, packing_strategy: strategy });
+    expect(rows.map(({ lengths }) => lengths.toSorted())).toEqual([[3, 4, 9]]);
+  });
+
   it("packs every thousand examples among themselves, as TRL does", async () => {
     const { rows } = await packExamples(makeExamples(Array.from({ length: 1001 }, () => 2)), {
       max_length: 4000,
@@ -92,14 +102,14 @@ describe("packing", () => {
     expect(rows.map(({ lengths }) => lengths.length)).toEqual([1000, 1]);
   });
 
-  it("leaves out rows and empty examples from which nothing can be learned", async () => {
+  it("keeps rows in which nothing is learned, and leaves out empty examples, as TRL does", async () => {
     const masked: Example = { inputIds: Int32Array.of(1, 2, 3), labels: Int32Array.of(-100, -100, -100) };
     const empty: Example = { inputIds: new Int32Array(0), labels: new Int32Array(0) };
-    const { rows, report } = await packExamples([masked, empty, ...makeExamples([4])], {
+    const { rows, report } = await packExamples([masked, empty, ...makeExamples([4, 1])], {
       max_length: 4,
       packing_strategy: "bfd",
     });
-    expect(rows.map(({ lengths }) => lengths)).toEqual([[4]]);
-    expect(report).toMatchObject({ droppedFullyMasked: 1, tokens: 4, labels: 3 });
+    expect(rows.map(({ lengths }) => lengths)).toEqual([[4], [3, 1]]);
+    expect(report).toMatchObject({ withoutLabel: 1, tokens: 8, labels: 3 });
   });
 });

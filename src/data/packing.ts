@@ -24,8 +24,8 @@ export interface PackedDataset {
 export interface PackingReport {
   /** Examples longer than a row may hold: cut there (bfd), or in pieces (bfd_split, and wrapped at each row's end). */
   overlong: number;
-  /** Rows left out, because no token of them gives a loss. */
-  droppedFullyMasked: number;
+  /** Rows of which no token gives a loss. They are kept, as TRL keeps them: they count in the order and in the updates. */
+  withoutLabel: number;
   /** Tokens of all rows, and how many of them give a loss: the first of each example never does. */
   tokens: number;
   labels: number;
@@ -42,7 +42,7 @@ const GROUP = 1000;
 export async function packExamples(examples: readonly Example[], options: PackingOptions): Promise<PackedDataset> {
   const { max_length: capacity, packing_strategy: strategy, max_positions = Infinity } = options;
   const limit = Math.min(capacity, max_positions);
-  const report: PackingReport = { overlong: 0, droppedFullyMasked: 0, tokens: 0, labels: 0 };
+  const report: PackingReport = { overlong: 0, withoutLabel: 0, tokens: 0, labels: 0 };
   const rows: PackedRow[] = [];
   for (let start = 0; start < examples.length; start += GROUP) {
     const group = examples.slice(start, start + GROUP).filter(({ inputIds }) => inputIds.length > 0);
@@ -52,10 +52,7 @@ export async function packExamples(examples: readonly Example[], options: Packin
     for (const bin of bins) {
       const row = join(bin);
       const labels = countTargets(row);
-      if (labels === 0) {
-        report.droppedFullyMasked++;
-        continue;
-      }
+      if (labels === 0) report.withoutLabel++;
       report.tokens += row.inputIds.length;
       report.labels += labels;
       rows.push(row);
@@ -84,7 +81,12 @@ function pieces(example: Example, limit: number): Example[] {
 }
 
 /** Each piece, the longest first, goes into the fullest row that has room for it; of such rows, into the oldest. */
-function bestFit(examples: readonly Example[], capacity: number): Example[][] {
+function bestFit(examples: readonly Example[], max_length: number): Example[][] {
+  // One row for all is the longest that there can be.
+  const capacity = Math.min(
+    max_length,
+    examples.reduce((sum, { inputIds }) => sum + inputIds.length, 0),
+  );
   const bins: Example[][] = [];
   const withRoom: Example[][][] = Array.from({ length: capacity }, () => []); // rows by the tokens they still take
   for (const example of examples.toSorted((a, b) => b.inputIds.length - a.inputIds.length)) {

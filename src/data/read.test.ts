@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -53,6 +53,12 @@ describe("JSON lines", () => {
     );
     const latin = Buffer.concat([Buffer.from('{"text":"a"}\n{"text":"'), Buffer.of(0xe9), Buffer.from('"}\n')]);
     expect(await failure(await write("latin.jsonl", latin))).toContain("/latin.jsonl:2: not valid UTF-8");
+  });
+
+  it("says of a line that no text can hold that it is too long", async () => {
+    const file = await write("endless.jsonl", '{"text":"a"}\n');
+    await truncate(file, 700e6); // nothing of it is on the disk
+    expect(await failure(file)).toMatch(/^\/endless\.jsonl:2: the line has more than 536870888 bytes/);
   });
 
   it("takes a key __proto__ for what it is, a key", async () => {

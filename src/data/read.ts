@@ -1,7 +1,8 @@
-import { createReadStream } from "node:fs";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { UserError } from "../support/errors.js";
+import { isHubId } from "../support/hubId.js";
+import { openRegularFile, readRegularFile } from "../support/regularFile.js";
 import { type DatasetEntry, type DatasetSpec, datasetEntries } from "./config.js";
 import { detectFormat, listKeys } from "./format.js";
 import { globFiles, isGlob } from "./glob.js";
@@ -22,7 +23,6 @@ interface RawRow {
 }
 
 const READABLE = /\.(jsonl|ndjson|json)$/i;
-const HUB_ID = /^[\w][\w.-]*(\/[\w][\w.-]*)?$/;
 // A string of V8 holds 2^29 - 24 characters.
 const MAX_JSON_BYTES = 2 ** 29 - 24;
 
@@ -82,7 +82,7 @@ async function findFiles(entry: DatasetEntry, options: LoadOptions): Promise<str
     );
   }
   if (info?.isDirectory()) return filesOfFolder(given, split);
-  if (info === undefined && HUB_ID.test(given) && !READABLE.test(given) && options.resolveDatasetPath) {
+  if (info === undefined && isHubId(given) && !READABLE.test(given) && options.resolveDatasetPath) {
     const files = await options.resolveDatasetPath(given, { name, split }).catch((error: unknown) => {
       if (!(error instanceof UserError)) throw error;
       throw new UserError(`dataset ${given}: no such file or folder here, and on the hub: ${error.message}`, {
@@ -145,20 +145,31 @@ async function readJsonLines(file: string, signal?: AbortSignal): Promise<RawRow
   const rows: RawRow[] = [];
   let number = 0;
   let pending: Buffer[] = []; // a line that the last chunk did not end
+  let length = 0; // of it
+  const grow = (part: Buffer) => {
+    pending.push(part);
+    length += part.length;
+    if (length <= MAX_JSON_BYTES) return;
+    throw new UserError(
+      `${file}:${number + 1}: the line has more than ${MAX_JSON_BYTES} bytes, too many for one row. Is there one object per line?`,
+    );
+  };
   const endLine = (part: Buffer) => {
+    if (pending.length > 0) grow(part);
     number++;
-    const bytes = pending.length === 0 ? part : Buffer.concat([...pending, part]);
-    pending = [];
+    const bytes = pending.length === 0 ? part : Buffer.concat(pending);
+    [pending, length] = [[], 0];
     const row = parseLine(bytes, `${file}:${number}`);
     if (row !== undefined) rows.push(row);
   };
-  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 19, signal }) as AsyncIterable<Buffer>) {
+  const opened = await openRegularFile(file);
+  for await (const chunk of opened.createReadStream({ highWaterMark: 1 << 19, signal }) as AsyncIterable<Buffer>) {
     let start = 0;
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
       endLine(chunk.subarray(start, end));
       start = end + 1;
     }
-    if (start < chunk.length) pending.push(chunk.subarray(start));
+    if (start < chunk.length) grow(chunk.subarray(start));
   }
   if (pending.length > 0) endLine(Buffer.alloc(0));
   return rows;
@@ -188,11 +199,10 @@ function parseLine(bytes: Buffer, source: string): RawRow | undefined {
 
 /** An array of objects, an object that holds one such array, or JSON lines under the name .json. */
 async function readJson(file: string, signal?: AbortSignal): Promise<RawRow[]> {
-  const { size } = await stat(file);
-  if (size > MAX_JSON_BYTES) {
-    throw new UserError(`dataset ${file}: a .json file of ${size} bytes is too big to parse at once; use .jsonl`);
-  }
-  const text = decode(await readFile(file, { signal }), file);
+  const text = decode(
+    await readRegularFile(file, MAX_JSON_BYTES, { signal, advice: "Save it as .jsonl, one object per line." }),
+    file,
+  );
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -1,4 +1,3 @@
-import { setImmediate } from "node:timers/promises";
 import { UserError } from "../support/errors.js";
 import { type Conversation, type Sample, toSample } from "./format.js";
 import type { Row } from "./row.js";
@@ -12,7 +11,7 @@ export interface Example {
   sources?: readonly string[];
 }
 
-/** Training arguments of these names, and how to follow and stop the work. */
+/** Training arguments of these names. */
 export interface TokenizeOptions {
   /** Tokens of an example at most; null: no limit of its own. */
   max_length: number | null;
@@ -27,9 +26,10 @@ export interface TokenizeOptions {
   max_positions?: number;
   /** The examples are going to be packed: none is cut or left out here. */
   packing?: boolean;
-  onProgress?: (done: number, total: number) => void;
-  signal?: AbortSignal;
 }
+
+/** What a row is in, for whoever watches the work from another thread. */
+export type Stage = "template" | "tokenizer";
 
 /** What happened to the rows, for the run to tell. All are numbers of rows, but for the last three. */
 export interface TokenizeReport {
@@ -38,7 +38,10 @@ export interface TokenizeReport {
   truncated: number;
   /** Cut to the model's positions, because max_length is longer (or null). */
   cutToPositions: number;
-  /** Left out, because no token of them gives a loss (after cutting). */
+  /**
+   * Left out, because no token of them is predicted (after cutting): all are masked, or all but the first, which no token
+   * stands before.
+   */
   droppedFullyMasked: number;
   /** Whose prompt's tokens are not the first tokens of prompt + completion: as in TRL, as many are masked. */
   promptNotPrefix: number;
@@ -50,7 +53,7 @@ export interface TokenizeReport {
   withoutEos: number;
   /** Roles other than system, user, assistant, tool and developer: the chat template may not know them. */
   unusualRoles: string[];
-  /** Tokens of all examples, and how many of them give a loss. */
+  /** Tokens of all examples, and how many of them give a loss: the first of an example never does. */
   tokens: number;
   labels: number;
 }
@@ -61,43 +64,34 @@ export interface TokenizedDataset {
 }
 
 const IGNORE = -100;
-const SLICE_MS = 10;
 const USUAL_ROLES = new Set(["system", "user", "assistant", "tool", "developer"]);
 
 /**
- * Turns rows into tokens and labels as TRL 1.13's SFTTrainer does, in the order of the rows. The event loop gets its
- * turn about every 10 ms.
- * @throws UserError that names the row for data that does not fit its format or the options, and when no row gives a
- * loss. The reason of `signal` when it aborts.
+ * Turns rows into tokens and labels as TRL 1.13's SFTTrainer does, in the order of the rows. It runs the chat template and
+ * the patterns of the model folder, which may take for ever: a run calls it in a thread of its own (tokenizePool.ts).
+ * @throws UserError that names the row for data that does not fit its format or the options, and when no row gives a loss
  */
-export async function tokenizeDataset(
+export function tokenizeDataset(
   rows: readonly Row[],
   tokenizer: Tokenizer,
   options: TokenizeOptions,
-): Promise<TokenizedDataset> {
-  return checkLearnable(await tokenizeRows(rows, tokenizer, options), options);
+): TokenizedDataset {
+  return checkLearnable(tokenizeRows(rows, tokenizer, options), options);
 }
 
-/** As `tokenizeDataset`, for some of the rows: that none of them gives a loss is no error. */
-export async function tokenizeRows(
+/**
+ * As `tokenizeDataset`, for some of the rows: that none of them gives a loss is no error.
+ * @param onStage told before each piece of work on a row that may take long
+ */
+export function tokenizeRows(
   rows: readonly Row[],
   tokenizer: Tokenizer,
   options: TokenizeOptions,
-): Promise<TokenizedDataset> {
-  const worker = new DatasetTokenizer(
-    options.eos_token === null ? tokenizer : tokenizer.withEosToken(options.eos_token),
-    options,
-  );
-  let sliceEnd = performance.now() + SLICE_MS;
-  for (const [index, row] of rows.entries()) {
-    worker.add(row);
-    if (performance.now() < sliceEnd) continue;
-    options.onProgress?.(index + 1, rows.length);
-    await setImmediate();
-    options.signal?.throwIfAborted();
-    sliceEnd = performance.now() + SLICE_MS;
-  }
-  options.onProgress?.(rows.length, rows.length);
+  onStage: (row: number, stage: Stage) => void = () => {},
+): TokenizedDataset {
+  const chosen = options.eos_token === null ? tokenizer : tokenizer.withEosToken(options.eos_token);
+  const worker = new DatasetTokenizer(chosen, options, onStage);
+  for (const row of rows) worker.add(row);
   return worker.finish();
 }
 
@@ -150,6 +144,7 @@ interface Masked {
 class DatasetTokenizer {
   readonly #tokenizer: Tokenizer;
   readonly #options: TokenizeOptions;
+  readonly #onStage: (row: number, stage: Stage) => void;
   readonly #examples: Example[] = [];
   readonly #roles = new Set<string>();
   readonly #report: TokenizeReport = {
@@ -166,9 +161,10 @@ class DatasetTokenizer {
     labels: 0,
   };
 
-  constructor(tokenizer: Tokenizer, options: TokenizeOptions) {
+  constructor(tokenizer: Tokenizer, options: TokenizeOptions, onStage: (row: number, stage: Stage) => void) {
     this.#tokenizer = tokenizer;
     this.#options = options;
+    this.#onStage = onStage;
   }
 
   add(row: Row): void {
@@ -205,14 +201,14 @@ class DatasetTokenizer {
       this.#refuseCompletionOnly("a plain text");
       this.#countSpecialText([withoutEnd(sample.text, this.#tokenizer.eosToken)]);
       if (!sample.endWithEos) this.#report.withoutEos++;
-      const ids = this.#tokenizer.encode(sample.endWithEos ? this.#withEos(sample.text) : sample.text);
+      const ids = this.#encode(sample.endWithEos ? this.#withEos(sample.text) : sample.text);
       return { ids, learn: new Uint8Array(ids.length).fill(1) };
     }
     const { prompt, completion } = sample;
     this.#countSpecialText([prompt, withoutEnd(completion, this.#tokenizer.eosToken)]);
-    const ids = this.#tokenizer.encode(prompt + this.#withEos(completion));
+    const ids = this.#encode(prompt + this.#withEos(completion));
     const learn = new Uint8Array(ids.length).fill(1);
-    this.#maskPrompt(this.#tokenizer.encode(prompt), { ids, learn });
+    this.#maskPrompt(this.#encode(prompt), { ids, learn });
     return { ids, learn };
   }
 
@@ -221,26 +217,38 @@ class DatasetTokenizer {
     this.#countSpecialText(messages.map(({ content }) => content ?? ""));
     if (promptLength === undefined) this.#refuseCompletionOnly("a whole conversation");
     const render = { ...templateArgs, tools };
+    this.#at("template");
     const whole = this.#options.assistant_only_loss
       ? this.#tokenizer.renderMarkedChat(messages, render)
       : { text: this.#tokenizer.renderChat(messages, render), spans: undefined };
+    this.#at("tokenizer");
     const masked = whole.spans
       ? this.#assistantOnly(this.#tokenizer.encodeMarked(whole))
       : this.#everything(whole.text);
     if (promptLength !== undefined) {
+      this.#at("template");
       const prompt = this.#tokenizer.renderChat(messages.slice(0, promptLength), {
         ...render,
         addGenerationPrompt: true,
       });
       if ((this.#options.completion_only_loss ?? true) && !whole.text.startsWith(prompt))
         this.#report.promptRewritten++;
-      this.#maskPrompt(this.#tokenizer.encode(prompt, { addSpecialTokens: false }), masked);
+      this.#maskPrompt(this.#encode(prompt, { addSpecialTokens: false }), masked);
     }
     return masked;
   }
 
+  #at(stage: Stage): void {
+    this.#onStage(this.#report.rows - 1, stage);
+  }
+
+  #encode(text: string, options?: { addSpecialTokens: boolean }): number[] {
+    this.#at("tokenizer");
+    return this.#tokenizer.encode(text, options);
+  }
+
   #everything(text: string): Masked {
-    const ids = this.#tokenizer.encode(text, { addSpecialTokens: false });
+    const ids = this.#encode(text, { addSpecialTokens: false });
     return { ids, learn: new Uint8Array(ids.length).fill(1) };
   }
 
@@ -287,16 +295,16 @@ class DatasetTokenizer {
     const start = truncation_mode === "keep_start" ? 0 : ids.length - length;
     const inputIds = new Int32Array(length);
     const labels = new Int32Array(length).fill(IGNORE);
-    let learned = 0;
+    let predicted = 0;
     for (let i = 0; i < length; i++) {
       inputIds[i] = ids[start + i]!;
       if (learn[start + i] === 0) continue;
       labels[i] = ids[start + i]!;
-      learned++;
+      if (i > 0) predicted++;
     }
-    if (learned === 0 && !packing) return undefined;
+    if (predicted === 0 && !packing) return undefined;
     this.#report.tokens += length;
-    this.#report.labels += learned;
+    this.#report.labels += predicted;
     return { inputIds, labels };
   }
 }

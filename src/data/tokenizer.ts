@@ -6,31 +6,33 @@ import { StreamDecoder } from "./stream.js";
 import { readTokenizerFiles, type TokenizerFiles } from "./tokenizerFiles.js";
 import { type LibraryTokenizer, makeLibraryTokenizer } from "./tokenizerLibrary.js";
 
+/** What runs the patterns of a tokenizer.json, which anybody wrote: made when it is first needed. */
+interface Engine {
+  library: LibraryTokenizer;
+  /** Finds the written form of a special token. */
+  specialPattern: RegExp | undefined;
+  surface: (token: string) => Uint8Array;
+}
+
 /** The tokenizer of a model folder, with its special tokens and chat template, as transformers 5 loads it. */
 export class Tokenizer {
-  readonly #library: LibraryTokenizer;
+  readonly #engine: () => Engine;
   readonly #files: TokenizerFiles;
   readonly #template: ChatTemplate | undefined;
   readonly #folder: string;
   readonly #specialIds: Set<number>;
-  readonly #specialPattern: RegExp | undefined;
-  readonly #surface: (token: string) => Uint8Array;
 
   private constructor(
     folder: string,
     files: TokenizerFiles,
-    library: LibraryTokenizer,
-    template: ChatTemplate | undefined,
+    engine: () => Engine,
+    template = files.chatTemplates.size === 0 ? undefined : new ChatTemplate(files.chatTemplates, files.special),
   ) {
     this.#folder = folder;
     this.#files = files;
-    this.#library = library;
+    this.#engine = engine;
     this.#template = template;
-    const special = files.tokenizer.added_tokens.filter((token) => token.special);
-    this.#specialIds = new Set(special.map((token) => token.id));
-    const contents = special.map((token) => token.content).filter((content) => content !== "");
-    this.#specialPattern = contents.length === 0 ? undefined : new RegExp(contents.map(escapeRegExp).join("|"), "u");
-    this.#surface = surfaceOf(files);
+    this.#specialIds = new Set(specialTokens(files).map((token) => token.id));
   }
 
   /**
@@ -38,15 +40,19 @@ export class Tokenizer {
    * @throws UserError when its files are missing, broken, or of a kind that cannot be used.
    */
   static async load(folder: string): Promise<Tokenizer> {
+    const tokenizer = await Tokenizer.open(folder);
+    tokenizer.#engine();
+    return tokenizer;
+  }
+
+  /**
+   * As `load`, but runs nothing of what the folder holds before a text is encoded or decoded: for a thread that nobody
+   * can end, to ask what the special tokens are.
+   */
+  static async open(folder: string): Promise<Tokenizer> {
     const files = await readTokenizerFiles(folder);
-    let library: LibraryTokenizer;
-    try {
-      library = makeLibraryTokenizer(files.tokenizer);
-    } catch (error) {
-      throw new UserError(`${folder}/tokenizer.json: cannot be used: ${(error as Error).message}`, { cause: error });
-    }
-    const template = files.chatTemplates.size === 0 ? undefined : new ChatTemplate(files.chatTemplates, files.special);
-    return new Tokenizer(folder, files, library, template);
+    let engine: Engine | undefined;
+    return new Tokenizer(folder, files, () => (engine ??= makeEngine(folder, files)));
   }
 
   /**
@@ -54,13 +60,13 @@ export class Tokenizer {
    * @throws UserError when the vocabulary has no such token.
    */
   withEosToken(token: string): Tokenizer {
-    if (this.#library.token_to_id(token) === undefined) {
+    if (!this.#files.ids.has(token)) {
       throw new UserError(
         `training_args.eos_token: the tokenizer's vocabulary has no token "${token}" (${this.#folder})`,
       );
     }
     const files = { ...this.#files, special: { ...this.#files.special, eos_token: token } };
-    return new Tokenizer(this.#folder, files, this.#library, this.#template?.withVariables({ eos_token: token }));
+    return new Tokenizer(this.#folder, files, this.#engine, this.#template?.withVariables({ eos_token: token }));
   }
 
   /**
@@ -73,13 +79,14 @@ export class Tokenizer {
 
   /** Text of token ids. Ids that are not in the vocabulary are left out. */
   decode(ids: Iterable<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    const { library } = this.#engine();
     const known: number[] = [];
     for (const id of ids) {
       if (options.skipSpecialTokens && this.#specialIds.has(id)) continue;
-      if (this.#library.id_to_token(id) !== undefined) known.push(id);
+      if (library.id_to_token(id) !== undefined) known.push(id);
     }
     if (known.length === 0) return "";
-    return this.#library.decode(known, { clean_up_tokenization_spaces: this.#files.cleanUp });
+    return library.decode(known, { clean_up_tokenization_spaces: this.#files.cleanUp });
   }
 
   /** Decodes tokens one by one, for text that appears as it is made. */
@@ -90,7 +97,8 @@ export class Tokenizer {
   /** Token ids of a text without added special tokens, and a mask (1 = inside) of the stretches given. */
   encodeMarked({ text, spans }: MarkedText): { ids: number[]; mask: Uint8Array } {
     let encoded = this.#encode(text, false);
-    const surfaces = (tokens: string[]) => tokens.map(this.#surface);
+    const { surface } = this.#engine();
+    const surfaces = (tokens: string[]) => tokens.map(surface);
     let starts = alignTokens(text, surfaces(encoded.tokens));
     if (starts !== undefined) return { ids: encoded.ids, mask: markTokens(text, starts, spans) };
     // The tokenizer may change the text first (Unicode normalisation): then the stretches of the changed text count.
@@ -108,7 +116,12 @@ export class Tokenizer {
 
   /** Whether a text holds the written form of a special token, which `encode` turns into that token. */
   hasSpecialText(text: string): boolean {
-    return this.#specialPattern?.test(text) ?? false;
+    return this.#engine().specialPattern?.test(text) ?? false;
+  }
+
+  /** The files of the chat templates, for messages. */
+  get chatTemplateFiles(): string {
+    return [...new Set(Array.from(this.#files.chatTemplates.values(), ({ file }) => file))].join(", ");
   }
 
   /** Whether the model folder has a chat template. */
@@ -148,16 +161,16 @@ export class Tokenizer {
 
   /** The number of tokens: the highest id + 1. A model may have more rows in its embedding, not fewer. */
   get vocabSize(): number {
-    return this.#library.model.vocab.length;
+    return this.#engine().library.model.vocab.length;
   }
 
   #idOf(name: string): number | undefined {
     const token = this.#files.special[name];
-    return token === undefined ? undefined : this.#library.token_to_id(token);
+    return token === undefined ? undefined : this.#files.ids.get(token);
   }
 
   #encode(text: string, addSpecialTokens: boolean): { ids: number[]; tokens: string[] } {
-    const { ids, tokens } = this.#library.encode(text, { add_special_tokens: addSpecialTokens });
+    const { ids, tokens } = this.#engine().library.encode(text, { add_special_tokens: addSpecialTokens });
     const unknown = ids.indexOf(undefined);
     if (unknown < 0) return { ids: ids as number[], tokens };
     throw new UserError(
@@ -166,7 +179,7 @@ export class Tokenizer {
   }
 
   #normalise({ text, spans }: MarkedText): MarkedText {
-    const normalise = (part: string) => this.#library.normalizer?.(part) ?? part;
+    const normalise = (part: string) => this.#engine().library.normalizer?.(part) ?? part;
     let result = "";
     let at = 0;
     const moved: [number, number][] = [];
@@ -186,6 +199,23 @@ export class Tokenizer {
       `model folder ${this.#folder}: there is no chat template, which conversations need. Put the template of a chat ` +
         "model of this family into it as chat_template.jinja, or use prompt/completion or text data.",
     );
+  }
+}
+
+const specialTokens = ({ tokenizer }: TokenizerFiles) => tokenizer.added_tokens.filter((token) => token.special);
+
+function makeEngine(folder: string, files: TokenizerFiles): Engine {
+  const contents = specialTokens(files)
+    .map((token) => token.content)
+    .filter((content) => content !== "");
+  try {
+    return {
+      library: makeLibraryTokenizer(files.tokenizer),
+      specialPattern: contents.length === 0 ? undefined : new RegExp(contents.map(escapeRegExp).join("|"), "u"),
+      surface: surfaceOf(files),
+    };
+  } catch (error) {
+    throw new UserError(`${folder}/tokenizer.json: cannot be used: ${(error as Error).message}`, { cause: error });
   }
 }
 

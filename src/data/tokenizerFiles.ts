@@ -1,6 +1,10 @@
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import path from "node:path";
+import { CHAT_TEMPLATE, CHAT_TEMPLATES } from "../files/modelFolder.js";
 import { UserError } from "../support/errors.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import type { TemplateSource } from "./chatTemplate.js";
+import { checkVocabulary } from "./vocabulary.js";
 
 /** What the files of a model folder say about its tokenizer. */
 export interface TokenizerFiles {
@@ -8,8 +12,10 @@ export interface TokenizerFiles {
   tokenizer: TokenizerJson;
   /** Special tokens by the name that chat templates know: `bos_token`, `eos_token`, ... */
   special: Record<string, string>;
+  /** Id by token, of the vocabulary and all added tokens. */
+  ids: ReadonlyMap<string, number>;
   /** Chat templates by name; empty when the model has none. */
-  chatTemplates: Map<string, string>;
+  chatTemplates: Map<string, TemplateSource>;
   /** Whether decoding tidies the spaces before punctuation. */
   cleanUp: boolean;
 }
@@ -23,7 +29,7 @@ export interface AddedTokenJson {
 
 export interface TokenizerJson {
   added_tokens: AddedTokenJson[];
-  model: { type?: string; vocab: Record<string, number> | [string, number][] };
+  model: { type?: string; vocab: Record<string, number> | [string, number][]; [part: string]: unknown };
   [part: string]: unknown;
 }
 
@@ -31,6 +37,7 @@ type Json = Record<string, unknown>;
 /** A special token as the files write it: its text, or an object with its text and flags. */
 type TokenValue = string | { content: string; [flag: string]: unknown };
 
+const CONFIG = "tokenizer_config.json";
 const NAMED = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /**
@@ -38,9 +45,12 @@ const NAMED = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", 
  * @throws UserError for a missing folder or tokenizer.json, and for a file that is not what its name says.
  */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
-  const tokenizer = checkTokenizer(await readJson(folder, "tokenizer.json"), path.join(folder, "tokenizer.json"));
-  if (tokenizer === undefined) throw await missingTokenizer(folder);
-  const config = (await readJson(folder, "tokenizer_config.json")) ?? {};
+  const json = await readJson(folder, "tokenizer.json");
+  if (json === undefined) throw await missingTokenizer(folder);
+  const file = path.join(folder, "tokenizer.json");
+  const tokenizer = checkTokenizer(json, file);
+  const ids = checkVocabulary(tokenizer, file);
+  const config = (await readJson(folder, CONFIG)) ?? {};
   // An older file with the same names, which counts only when the config does not list the added tokens.
   const older =
     config.added_tokens_decoder === undefined ? await readJson(folder, "special_tokens_map.json") : undefined;
@@ -54,24 +64,19 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
     if (NAMED.includes(name)) wanted.push(value);
   }
   wanted.push(...listedTokens(settings.extra_special_tokens ?? settings.additional_special_tokens));
-  addTokens(tokenizer, config.added_tokens_decoder, wanted);
+  addTokens(tokenizer, ids, config.added_tokens_decoder, wanted);
   return {
     tokenizer,
     special,
+    ids,
     chatTemplates: await readChatTemplates(folder, config.chat_template),
     // As in transformers 5: off by default, and never for BPE, whose spaces it would spoil.
     cleanUp: settings.clean_up_tokenization_spaces === true && tokenizer.model.type !== "BPE",
   };
 }
 
-function addTokens(tokenizer: TokenizerJson, decoder: unknown, wanted: TokenValue[]): void {
+function addTokens(tokenizer: TokenizerJson, ids: Map<string, number>, decoder: unknown, wanted: TokenValue[]): void {
   const known = new Map(tokenizer.added_tokens.map((token) => [token.content, token]));
-  const { vocab } = tokenizer.model;
-  // Unigram lists [piece, score] in the order of ids; the others map pieces to ids.
-  const ids = new Map<string, number>(
-    Array.isArray(vocab) ? vocab.map(([piece], id) => [piece, id]) : Object.entries(vocab),
-  );
-  for (const { content, id } of tokenizer.added_tokens) ids.set(content, id);
   let next = 0;
   for (const id of ids.values()) next = Math.max(next, id + 1);
   const add = (value: TokenValue, special: boolean) => {
@@ -86,6 +91,7 @@ function addTokens(tokenizer: TokenizerJson, decoder: unknown, wanted: TokenValu
     const token = { ...plain, ...flags, id: ids.get(content) ?? next++, content, special };
     known.set(content, token);
     tokenizer.added_tokens.push(token);
+    ids.set(content, token.id);
   };
   if (isObject(decoder)) {
     const listed = Object.entries(decoder).sort(([a], [b]) => Number(a) - Number(b));
@@ -99,36 +105,43 @@ function listedTokens(value: unknown): TokenValue[] {
   return list.filter(isTokenValue);
 }
 
-async function readChatTemplates(folder: string, fromConfig: unknown): Promise<Map<string, string>> {
-  const templates = new Map<string, string>();
-  const file = await readText(folder, "chat_template.jinja");
-  if (file !== undefined) templates.set("default", file);
-  const extra = "additional_chat_templates";
-  const names = await readdir(path.join(folder, extra)).catch(() => []);
+async function readChatTemplates(folder: string, fromConfig: unknown): Promise<Map<string, TemplateSource>> {
+  const templates = new Map<string, TemplateSource>();
+  const add = (name: string, text: string | undefined, file: string) => {
+    const source = { text: text ?? "", file: path.join(folder, file) };
+    if (source.text.length > FILE_LIMITS.template) {
+      throw new UserError(
+        `${source.file}: a chat template of ${source.text.length} characters; the limit is ${FILE_LIMITS.template}. Is it the right file?`,
+      );
+    }
+    if (text !== undefined) templates.set(name, source);
+  };
+  const read = (file: string) => readText(folder, file, FILE_LIMITS.template);
+  add("default", await read(CHAT_TEMPLATE), CHAT_TEMPLATE);
+  const names = await readdir(path.join(folder, CHAT_TEMPLATES)).catch(() => []);
   for (const name of names.filter((name) => name.endsWith(".jinja"))) {
-    const text = await readText(folder, path.join(extra, name));
-    if (text !== undefined) templates.set(name.slice(0, -".jinja".length), text);
+    const file = path.join(CHAT_TEMPLATES, name);
+    add(name.slice(0, -".jinja".length), await read(file), file);
   }
   // Files of their own take the place of what the config has.
   if (templates.size > 0) return templates;
-  if (typeof fromConfig === "string") return templates.set("default", fromConfig);
+  if (typeof fromConfig === "string") add("default", fromConfig, CONFIG);
   for (const item of Array.isArray(fromConfig) ? fromConfig : []) {
     if (isObject(item) && typeof item.name === "string" && typeof item.template === "string") {
-      templates.set(item.name, item.template);
+      add(item.name, item.template, CONFIG);
     }
   }
   return templates;
 }
 
-function checkTokenizer(json: Json | undefined, file: string): TokenizerJson | undefined {
-  if (json === undefined) return undefined;
+function checkTokenizer(json: Json, file: string): TokenizerJson {
   const model = json.model;
   if (!isObject(model) || typeof model.vocab !== "object" || model.vocab === null) {
     throw new UserError(`${file}: has no model with a vocabulary, so it is no tokenizer. Copy the file again.`);
   }
   json.added_tokens ??= [];
   const added = json.added_tokens;
-  const valid = (token: unknown) => isObject(token) && typeof token.content === "string" && Number.isInteger(token.id);
+  const valid = (token: unknown) => isObject(token) && typeof token.content === "string" && "id" in token;
   if (!Array.isArray(added) || !added.every(valid)) {
     throw new UserError(`${file}: added_tokens must be a list of {id, content, ...}. Copy the file again.`);
   }
@@ -148,18 +161,19 @@ async function missingTokenizer(folder: string): Promise<UserError> {
   return new UserError(`model folder ${folder}: there is no tokenizer.json. ${advice}`);
 }
 
-async function readText(folder: string, name: string): Promise<string | undefined> {
+async function readText(folder: string, name: string, limit: number): Promise<string | undefined> {
   const file = path.join(folder, name);
-  if ((await stat(file).catch(() => undefined)) === undefined) return undefined;
   try {
-    return await readFile(file, "utf8");
+    return (await readRegularFile(file, limit)).toString();
   } catch (error) {
+    if (error instanceof UserError) throw error;
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw new UserError(`${file}: cannot be read: ${(error as Error).message}`, { cause: error });
   }
 }
 
 async function readJson(folder: string, name: string): Promise<Json | undefined> {
-  const text = await readText(folder, name);
+  const text = await readText(folder, name, FILE_LIMITS.tokenizer);
   if (text === undefined) return undefined;
   const file = path.join(folder, name);
   let value: unknown;

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { TrainingArguments, type TrainingArgumentsInput } from "../arguments/index.js";
-import { newTrainerState } from "../callbacks/callbacks.js";
-import { checkMetric, findBestCheckpoint, metricOf, noteBest, noteBestCheckpoint } from "./bestModel.js";
+import { newTrainerState } from "../runFolder/state.js";
+import { bestCheckpoint, checkMetric, findBestCheckpoint, metricOf, noteBest } from "./bestModel.js";
 
 const make = (more: TrainingArgumentsInput) => new TrainingArguments({ eval_strategy: "epoch", ...more });
 const newState = () => newTrainerState(make({}), { max_steps: 9, num_train_epochs: 1, train_batch_size: 1 });
@@ -62,17 +62,15 @@ describe("its checkpoint", () => {
 
   it("is the one being saved, an earlier one, or none", async () => {
     const state = newState();
-    await noteBestCheckpoint(state, folder, 4);
-    expect(state.best_model_checkpoint).toBeNull();
+    const best = (saving: number, asked: number[] = []) => bestCheckpoint(state, folder, saving, asked);
+    expect(await best(4)).toBeUndefined();
     state.best_global_step = 4;
-    await noteBestCheckpoint(state, folder, 6); // the best update was never saved
-    expect(state.best_model_checkpoint).toBeNull();
-    await noteBestCheckpoint(state, folder, 4);
-    expect(state.best_model_checkpoint).toBe(join(folder, "checkpoint-4"));
+    expect(await best(6)).toBeUndefined(); // the best update was never saved
+    expect(await best(4)).toBe(join(folder, "checkpoint-4"));
     mkdirSync(join(folder, "checkpoint-2"));
     state.best_global_step = 2;
-    await noteBestCheckpoint(state, folder, 6);
-    expect(state.best_model_checkpoint).toBe(join(folder, "checkpoint-2"));
+    expect(await best(6)).toBe(join(folder, "checkpoint-2"));
+    expect(await best(6, [2]), "it is there only because someone asked for it").toBeUndefined();
   });
 
   it("is found again in an output_dir that moved", async () => {

@@ -1,8 +1,11 @@
 /** Which evaluation was the best so far, and the checkpoint that holds it. */
+
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { TrainingArguments } from "../arguments/index.js";
-import type { TrainerState } from "../callbacks/callbacks.js";
+import { isBetter, metricKey } from "../callbacks/metric.js";
+import { checkpointName } from "../runFolder/files.js";
+import type { TrainerState } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
 import { didYouMean } from "../support/nearest.js";
 
@@ -10,14 +13,8 @@ import { didYouMean } from "../support/nearest.js";
 const ALWAYS = ["loss", "perplexity", "runtime", "samples_per_second", "steps_per_second", "num_tokens"];
 const STATISTICS = ["mean_token_accuracy", "entropy"];
 
-/** `metric_for_best_model` as it is in the metrics. */
-export function metricKey({ metric_for_best_model: name }: TrainingArguments): string | undefined {
-  if (name === null) return undefined;
-  return name.startsWith("eval_") ? name : `eval_${name}`;
-}
-
 /**
- * Whether the metric can be had at all, before anything is loaded.
+ * Refuses a metric that no evaluation will give, before anything is loaded.
  * @param ownMetrics whether a metric function adds names that are not known yet
  * @throws UserError naming those that can
  */
@@ -46,11 +43,6 @@ export function metricOf(metrics: Readonly<Record<string, number>>, args: Traini
   );
 }
 
-/** Whether a metric is better than another, strictly. */
-export function isBetter(value: number, than: number, { greater_is_better }: TrainingArguments): boolean {
-  return greater_is_better ? value > than : value < than;
-}
-
 /** Notes in the state when this evaluation is the best; true when it is. */
 export function noteBest(state: TrainerState, value: number, args: TrainingArguments): boolean {
   if (state.best_metric !== null && !isBetter(value, state.best_metric, args)) return false;
@@ -59,12 +51,19 @@ export function noteBest(state: TrainerState, value: number, args: TrainingArgum
   return true;
 }
 
-/** Sets `best_model_checkpoint` when the best evaluation's checkpoint is the one being saved, or is there already. */
-export async function noteBestCheckpoint(state: TrainerState, outputDir: string, saving: number): Promise<void> {
-  const { best_global_step: step } = state;
-  if (!step) return;
-  const path = join(outputDir, `checkpoint-${step}`);
-  if (step === saving || (await exists(path))) state.best_model_checkpoint = path;
+/**
+ * The checkpoint of the best evaluation: the one being saved, or one that is there already; undefined when there is none.
+ * @param asked updates whose checkpoint a run left alone would not have: they are never the best
+ */
+export async function bestCheckpoint(
+  { best_global_step: step }: TrainerState,
+  outputDir: string,
+  saving: number,
+  asked: readonly number[],
+): Promise<string | undefined> {
+  if (!step || asked.includes(step)) return undefined;
+  const path = join(outputDir, checkpointName(step));
+  return step === saving || (await exists(path)) ? path : undefined;
 }
 
 /** After a resume: the best checkpoint where it is today, in an output_dir that may have moved; null when it is gone. */

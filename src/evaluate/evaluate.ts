@@ -5,7 +5,7 @@ import { collate, type Sequence } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
 import type { TokenScores } from "../models/scores.js";
 import { UserError } from "../support/errors.js";
-import { rngState, setRngState } from "../torch/index.js";
+import { type Device, rngStates, setRngStates } from "../torch/index.js";
 
 /** One example and what the model makes of it. Position i of each list is about token i, given those before it. */
 export interface EvaluatedExample {
@@ -41,7 +41,8 @@ export interface EvaluationTask {
  */
 export async function evaluate(task: EvaluationTask): Promise<Record<string, number> | undefined> {
   const begun = performance.now();
-  const before = await rngState();
+  const { device } = task.model.decoder;
+  const before = await rngStates(device);
   drawLoaderSeed();
   const { model, examples, batchSize, lossOnly, labelSmoothing } = task;
   const compute = lossOnly ? undefined : task.compute;
@@ -69,7 +70,7 @@ export async function evaluate(task: EvaluationTask): Promise<Record<string, num
     }
     await task.onBatch?.(index + 1, batches);
     if (task.stopRequested?.()) {
-      setRngState(before);
+      setRngStates(before);
       return undefined;
     }
   }
@@ -83,7 +84,7 @@ export async function evaluate(task: EvaluationTask): Promise<Record<string, num
     metrics.eval_mean_token_accuracy = sums.correct / tokens;
     metrics.eval_entropy = sums.entropies / tokens;
   }
-  if (compute) Object.assign(metrics, await own(compute, evaluated));
+  if (compute) Object.assign(metrics, await own(compute, evaluated, device));
   const seconds = (performance.now() - begun) / 1000;
   return {
     ...metrics,
@@ -156,10 +157,11 @@ function notFinite(loss: number, first: number, rows: readonly Sequence[], row: 
 async function own(
   compute: NonNullable<EvaluationTask["compute"]>,
   examples: readonly EvaluatedExample[],
+  device: Device,
 ): Promise<Record<string, number>> {
-  const before = await rngState();
+  const before = await rngStates(device);
   const metrics = await compute(examples);
-  setRngState(before);
+  setRngStates(before);
   if (typeof metrics !== "object" || metrics === null) {
     throw new UserError(`computeMetrics: expected an object of numbers by name, got ${JSON.stringify(metrics)}`);
   }

@@ -9,6 +9,7 @@ import { loadCausalLM } from "../models/load.js";
 import { applyTf32, fullEvalDtype, lowPrecision, precisionFor } from "../models/precision.js";
 import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { loadAdapter } from "../peft/adapterFile.js";
+import { tell } from "../support/plainText.js";
 import { chooseDevice } from "../torch/index.js";
 import { loadEvaluation } from "./evaluationData.js";
 import { type ComputeMetrics, Evaluator } from "./evaluator.js";
@@ -37,8 +38,9 @@ export interface EvaluationConfig {
  */
 export async function evaluateModel(config: EvaluationConfig): Promise<Record<string, number>> {
   const { training_args, computeMetrics, onBatch } = config;
-  const log = config.log ?? ((line: string) => process.stderr.write(`${line}\n`));
+  const log = config.log ?? tell;
   const args = training_args instanceof TrainingArguments ? training_args : new TrainingArguments(training_args);
+  for (const note of args.notes) log(note);
   const quantization = quantizationFor(config.quantization, { frozen: true, bf16: args.bf16, fp16: args.fp16 });
   const modelFolder = await resolveModel(config.model);
   const adapter = config.adapter === undefined ? undefined : await resolveModel(config.adapter);

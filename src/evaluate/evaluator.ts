@@ -62,9 +62,12 @@ export class Evaluator {
   }
 
   #context(examples: readonly EvaluatedExample[]): MetricContext {
-    const { model, modelFolder } = this.#options;
+    const { model, modelFolder, args } = this.#options;
     let loading: Promise<Tokenizer> | undefined;
-    const tokenizer = () => (loading ??= Tokenizer.load(modelFolder));
+    const tokenizer = () =>
+      (loading ??= Tokenizer.load(modelFolder).then((own) =>
+        args.eos_token === null ? own : own.withEosToken(args.eos_token),
+      ));
     return {
       examples,
       decode: async (ids) => (await tokenizer()).decode(ids),

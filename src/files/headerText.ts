@@ -4,6 +4,7 @@
  * JSON.parse is not used for the whole text because it silently drops duplicate keys and rounds large integers.
  * There is no recursion, so no nesting can exhaust the stack, and keys go into Maps, so no name touches a prototype.
  */
+import { quoteName } from "../support/plainText.js";
 
 /** One tensor's entry as written: unchecked dtype name, dimensions, and offsets relative to the data. */
 export interface RawTensor {
@@ -20,11 +21,10 @@ export interface RawHeader {
 /** Thrown with the reason alone; the reader adds the file's name. */
 export class HeaderError extends Error {}
 
-/** A name from a file as it may appear in a message: quoted, shortened, without control characters. */
-export function quoteName(name: string): string {
-  const short = name.length > 100 ? `${name.slice(0, 100)}…` : name;
-  return JSON.stringify(short).replace(/\p{C}/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
-}
+/** Tensors of one file: the largest models have fewer in all their files. */
+const MAX_MEMBERS = 100_000;
+/** Numbers of a list, long after a shape has become impossible. */
+const MAX_NUMBERS = 1000;
 
 const INTEGER = /(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y;
 
@@ -102,20 +102,23 @@ class Cursor {
     const values: number[] = [];
     this.expect("[");
     if (this.take("]")) return values;
-    do values.push(this.integer());
-    while (this.take(","));
+    do {
+      if (values.length === MAX_NUMBERS) throw new HeaderError(`a list has more than ${MAX_NUMBERS} numbers`);
+      values.push(this.integer());
+    } while (this.take(","));
     this.expect("]");
     return values;
   }
 
   /** Reads an object; `member` is called after each key and must consume its value. Duplicate keys are refused. */
-  object(what: string, member: (key: string) => void): void {
+  object(what: () => string, member: (key: string) => void): void {
     const seen = new Set<string>();
     this.expect("{");
     if (this.take("}")) return;
     do {
       const key = this.string();
-      if (seen.has(key)) throw new HeaderError(`${what} has the key ${quoteName(key)} twice`);
+      if (seen.has(key)) throw new HeaderError(`${what()} has the key ${quoteName(key)} twice`);
+      if (seen.size === MAX_MEMBERS) throw new HeaderError(`${what()} has more than ${MAX_MEMBERS} entries`);
       seen.add(key);
       this.expect(":");
       member(key);
@@ -125,7 +128,7 @@ class Cursor {
 }
 
 function readTensor(cursor: Cursor, name: string): RawTensor {
-  const what = `tensor ${quoteName(name)}`;
+  const what = () => `tensor ${quoteName(name)}`; // for messages alone: there may be a hundred thousand tensors
   let dtype: string | undefined;
   let shape: number[] | undefined;
   let offsets: number[] | undefined;
@@ -133,14 +136,14 @@ function readTensor(cursor: Cursor, name: string): RawTensor {
     if (key === "dtype") dtype = cursor.string();
     else if (key === "shape") shape = cursor.integers();
     else if (key === "data_offsets") offsets = cursor.integers();
-    else throw new HeaderError(`${what} has an unknown field ${quoteName(key)}`);
+    else throw new HeaderError(`${what()} has an unknown field ${quoteName(key)}`);
   });
-  if (dtype === undefined) throw new HeaderError(`${what} has no dtype`);
-  if (shape === undefined) throw new HeaderError(`${what} has no shape`);
-  if (offsets === undefined) throw new HeaderError(`${what} has no data_offsets`);
+  if (dtype === undefined) throw new HeaderError(`${what()} has no dtype`);
+  if (shape === undefined) throw new HeaderError(`${what()} has no shape`);
+  if (offsets === undefined) throw new HeaderError(`${what()} has no data_offsets`);
   const [begin, end, ...more] = offsets;
   if (begin === undefined || end === undefined || more.length > 0) {
-    throw new HeaderError(`${what} has ${offsets.length} data_offsets instead of 2`);
+    throw new HeaderError(`${what()} has ${offsets.length} data_offsets instead of 2`);
   }
   return { dtype, shape, offsets: [begin, end] };
 }
@@ -149,13 +152,19 @@ function readTensor(cursor: Cursor, name: string): RawTensor {
 export function parseHeaderText(text: string): RawHeader {
   const header: RawHeader = { metadata: new Map(), tensors: new Map() };
   const cursor = new Cursor(text);
-  cursor.object("the header", (name) => {
-    if (name === "__metadata__") {
-      cursor.object("__metadata__", (key) => header.metadata.set(key, cursor.string()));
-    } else {
-      header.tensors.set(name, readTensor(cursor, name));
-    }
-  });
+  cursor.object(
+    () => "the header",
+    (name) => {
+      if (name === "__metadata__") {
+        cursor.object(
+          () => "__metadata__",
+          (key) => header.metadata.set(key, cursor.string()),
+        );
+      } else {
+        header.tensors.set(name, readTensor(cursor, name));
+      }
+    },
+  );
   if (cursor.peek() !== "") cursor.fail("nothing more");
   return header;
 }

@@ -49,6 +49,21 @@ const HOSTILE: Hostile[] = [
     says: /git lfs pull/,
   },
   { title: "zip archive", bytes: Buffer.from("PK\x03\x04aaaaaaaaaaaaaaaaaaaaaaa"), says: /not a safetensors file/ },
+  {
+    title: "more tensors than there can be",
+    bytes: build(`{${Array.from({ length: 500_000 }, (_, i) => `"${i}":${F32("[0]", "[0,0]")}`).join(",")}}`),
+    says: /the header has more than 100000 entries/,
+  },
+  {
+    title: "more metadata than there can be",
+    bytes: build(`{"__metadata__":{${Array.from({ length: 500_000 }, (_, i) => `"${i}":""`).join(",")}}}`),
+    says: /__metadata__ has more than 100000 entries/,
+  },
+  {
+    title: "a shape of a million dimensions",
+    bytes: build(`{"a":${F32(`[${Array(1e6).fill(1)}]`, "[0,4]")}}`, 4),
+    says: /a list has more than 1000 numbers/,
+  },
   // the text
   { title: "leading space", bytes: build(" {}"), says: /does not start with \{/ },
   { title: "byte order mark", bytes: build("\ufeff{}"), says: /does not start with \{/ },

@@ -1,8 +1,10 @@
 /** The header of a safetensors file, read and checked without touching the data. */
 import type { FileHandle } from "node:fs/promises";
-import { open, stat } from "node:fs/promises";
 import { UserError } from "../support/errors.js";
-import { HeaderError, parseHeaderText, quoteName, type RawTensor } from "./headerText.js";
+import { quoteName } from "../support/plainText.js";
+import { openRegularFile } from "../support/regularFile.js";
+import { elementCount } from "../support/shape.js";
+import { HeaderError, parseHeaderText, type RawTensor } from "./headerText.js";
 
 /** Bytes per element, in the order in which the official writer lays tensors out (widest first). */
 export const DTYPE_BYTES = { I64: 8, F64: 8, F32: 4, I32: 4, BF16: 2, F16: 2, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
@@ -30,35 +32,25 @@ const LENGTH_BYTES = 8; // little-endian u64 that gives the header's length
 const MAX_HEADER_BYTES = 100_000_000; // the limit of the official reader
 const MAX_RANK = 64; // LibTorch's own limit
 
-/** The product of `shape`, or undefined when it leaves the integers that a double holds exactly. */
-export function elementCount(shape: readonly number[]): number | undefined {
-  let count = 1;
-  for (const size of shape) {
-    count *= size;
-    if (!Number.isSafeInteger(count)) return undefined;
-  }
-  return count;
-}
-
 function checkTensor(name: string, raw: RawTensor, dataBegin: number): TensorInfo {
-  const what = `tensor ${quoteName(name)}`;
+  const what = () => `tensor ${quoteName(name)}`;
   if (!Object.hasOwn(DTYPE_BYTES, raw.dtype)) {
     const known = Object.keys(DTYPE_BYTES).join(", ");
     throw new HeaderError(
-      `${what} has the dtype ${quoteName(raw.dtype)}, which is not supported (supported: ${known})`,
+      `${what()} has the dtype ${quoteName(raw.dtype)}, which is not supported (supported: ${known})`,
     );
   }
   const dtype = raw.dtype as SafetensorsDtype;
   if (raw.shape.length > MAX_RANK) {
-    throw new HeaderError(`${what} has ${raw.shape.length} dimensions; the limit is ${MAX_RANK}`);
+    throw new HeaderError(`${what()} has ${raw.shape.length} dimensions; the limit is ${MAX_RANK}`);
   }
-  const count = elementCount(raw.shape);
-  const bytes = count === undefined ? Number.NaN : count * DTYPE_BYTES[dtype];
-  if (!Number.isSafeInteger(bytes)) throw new HeaderError(`${what} has an impossible shape [${raw.shape.join(", ")}]`);
+  const bytes = elementCount(raw.shape) * DTYPE_BYTES[dtype];
+  if (!Number.isSafeInteger(bytes))
+    throw new HeaderError(`${what()} has an impossible shape [${raw.shape.join(", ")}]`);
   const [begin, end] = raw.offsets;
   if (end - begin !== bytes) {
     throw new HeaderError(
-      `${what} has data_offsets [${begin}, ${end}], but ${dtype} with shape [${raw.shape.join(", ")}] takes ${bytes} bytes`,
+      `${what()} has data_offsets [${begin}, ${end}], but ${dtype} with shape [${raw.shape.join(", ")}] takes ${bytes} bytes`,
     );
   }
   return { dtype, shape: raw.shape, begin: dataBegin + begin, end: dataBegin + end };
@@ -138,12 +130,10 @@ async function parse(file: FileHandle, path: string): Promise<SafetensorsHeader>
  */
 export async function readHeader(path: string): Promise<SafetensorsHeader> {
   try {
-    // Before open, which would wait for ever on a pipe; the size that counts comes from the open file.
-    if (!(await stat(path)).isFile()) throw new HeaderError("not a file");
-    await using file = await open(path);
+    await using file = await openRegularFile(path);
     return await parse(file, path);
   } catch (error) {
-    // Anything else than a bad header or a failed system call is a bug of ours and keeps its stack.
+    // Anything else than a bad header or a failed system call is told already, or a bug of ours that keeps its stack.
     if (!(error instanceof HeaderError) && !(error instanceof Error && "syscall" in error)) throw error;
     throw new UserError(`Cannot read the weights in ${path}: ${error.message}.`, { cause: error });
   }

@@ -8,7 +8,8 @@ import type { FileHandle } from "node:fs/promises";
 import { open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { UserError } from "../support/errors.js";
-import { DTYPE_BYTES, elementCount, type SafetensorsDtype } from "./safetensors.js";
+import { elementCount } from "../support/shape.js";
+import { DTYPE_BYTES, type SafetensorsDtype } from "./safetensors.js";
 
 export interface TensorEntry {
   name: string;
@@ -23,7 +24,7 @@ const DTYPE_ORDER = Object.keys(DTYPE_BYTES);
 
 function byteLength({ name, dtype, shape }: TensorEntry): number {
   const count = elementCount(shape);
-  if (count === undefined) throw new Error(`tensor ${name} has an impossible shape [${shape.join(", ")}]`);
+  if (Number.isNaN(count)) throw new Error(`tensor ${name} has an impossible shape [${shape.join(", ")}]`);
   return count * DTYPE_BYTES[dtype];
 }
 
@@ -158,7 +159,7 @@ function encodeIndex(shards: readonly TensorEntry[][], names: readonly string[])
     .flatMap((shard, i) => shard.map((entry) => [entry.name, names[i]] as const))
     .sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   const metadata = {
-    total_parameters: all.reduce((sum, entry) => sum + elementCount(entry.shape)!, 0),
+    total_parameters: all.reduce((sum, entry) => sum + elementCount(entry.shape), 0),
     total_size: all.reduce((sum, entry) => sum + byteLength(entry), 0),
   };
   return `${JSON.stringify({ metadata, weight_map: Object.fromEntries(weightMap) }, null, 2)}\n`;

@@ -1,9 +1,10 @@
 /** Finds the safetensors files of a model or adapter folder and says where each tensor lies. */
-import { readdir, readFile, realpath, stat } from "node:fs/promises";
+import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, relative, sep } from "node:path";
 import { UserError } from "../support/errors.js";
-import { quoteName } from "./headerText.js";
-import { isPlainPath } from "./plainPath.js";
+import { isPlainPath } from "../support/plainPath.js";
+import { quoteName } from "../support/plainText.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { readHeader, type SafetensorsHeader, type TensorInfo } from "./safetensors.js";
 
 /** `model` for a model's folder, `adapter_model` for a PEFT adapter's. */
@@ -24,7 +25,6 @@ export interface WeightIndex {
 }
 
 const MAX_SHARDS = 10_000;
-const MAX_INDEX_BYTES = 100_000_000;
 
 /** Python that turns a folder's pickles into safetensors. */
 const CONVERT = {
@@ -94,12 +94,11 @@ async function findFile(folder: string, name: string, roots: readonly string[]):
  */
 export async function readShardIndex(path: string): Promise<Map<string, string>> {
   const fail = (reason: string) => new UserError(`${path}: ${reason}. Download or export the model again.`);
-  if ((await stat(path)).size > MAX_INDEX_BYTES)
-    throw fail(`more than ${MAX_INDEX_BYTES} bytes, too many for an index`);
   let index: unknown;
   try {
-    index = JSON.parse(await readFile(path, "utf8"));
+    index = JSON.parse((await readRegularFile(path, FILE_LIMITS.index)).toString());
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw fail(`not valid JSON (${(error as Error).message})`);
   }
   const weightMap = (index as { weight_map?: unknown } | null)?.weight_map;

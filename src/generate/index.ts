@@ -1,6 +1,8 @@
 /** Text from a model: many prompts at once, or one as a stream. */
+import { readdir } from "node:fs/promises";
 import type { Message } from "../data/format.js";
 import { Tokenizer } from "../data/tokenizer.js";
+import { TOKENIZER } from "../files/modelFolder.js";
 import { resolveModel } from "../hub/index.js";
 import type { CausalLM } from "../models/causalLM.js";
 import { generationStops } from "../models/generationConfig.js";
@@ -118,16 +120,23 @@ export async function loadGenerator({
   const asked = { bf16: dtype === "bfloat16", fp16: dtype === "float16" };
   const quantization = quantizationFor(config, { frozen: true, ...asked });
   const folder = await resolveModel(name);
-  const tokenizer = await Tokenizer.load(folder);
+  const adapterFolder = adapter === undefined ? undefined : await resolveModel(adapter);
+  const tokenizer = await Tokenizer.load(await tokenizerFolder(folder, adapterFolder));
   const device = chooseDevice(use_cpu);
   const model = await loadCausalLM(folder, { precision: precisionFor(asked, device), device, quantization });
   try {
-    if (adapter !== undefined) await loadAdapter(model, await resolveModel(adapter));
+    if (adapterFolder !== undefined) await loadAdapter(model, adapterFolder);
     return await generatorFor(model, folder, tokenizer);
   } catch (error) {
     model.dispose();
     throw error;
   }
+}
+
+/** An adapter that was saved with its tokenizer was trained with that: its chat template, its token that ends an answer. */
+async function tokenizerFolder(model: string, adapter: string | undefined): Promise<string> {
+  const names = adapter === undefined ? [] : await readdir(adapter);
+  return names.includes(TOKENIZER) ? adapter! : model;
 }
 
 /** Generation with a model that is in memory; `folder` is the one of its base model. */

@@ -42,12 +42,12 @@ export class Session {
   }
 
   #forward(input: () => DecoderInput, rows?: readonly number[]): Tensor {
-    const { decoder } = this.#model;
+    const { decoder, head } = this.#model;
     return noGrad(() =>
       scope(() => {
         const hidden = decoder.hidden(input());
         const last = rows ? ops.indexSelect(hidden, 0, ops.int64(rows, [rows.length], decoder.device)) : hidden;
-        return decoder.logits(decoder.headInput(last));
+        return head.logits(last);
       }),
     );
   }

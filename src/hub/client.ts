@@ -1,7 +1,7 @@
 /** What slimtune asks of the hub's API, through @huggingface/hub, and what its failures mean to the user. */
 import { datasetInfo, HubApiError, listFiles, modelInfo } from "@huggingface/hub";
-import { isPlainPath } from "../files/plainPath.js";
 import { UserError } from "../support/errors.js";
+import { isPlainPath } from "../support/plainPath.js";
 import type { HubSettings } from "./settings.js";
 
 export interface Repository {

@@ -1,5 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { type DatasetChoice, selectDataFiles } from "./datasetFiles.js";
 import { type HubOptions, openSnapshot } from "./snapshot.js";
 
@@ -12,7 +12,7 @@ export async function resolveDataset(id: string, options: HubOptions & DatasetCh
   let readme: string | undefined;
   if (snapshot.paths.includes("README.md")) {
     await snapshot.fetch(["README.md"]);
-    readme = await readFile(join(snapshot.folder, "README.md"), "utf8");
+    readme = (await readRegularFile(join(snapshot.folder, "README.md"), FILE_LIMITS.text)).toString();
   }
   const files = selectDataFiles(id, snapshot.paths, readme, options);
   await snapshot.fetch(files);

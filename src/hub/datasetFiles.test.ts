@@ -173,3 +173,10 @@ describe("matchesPattern", () => {
     expect(performance.now() - start).toBeLessThan(2000);
   });
 });
+
+test("a card of very many keys is read in bounded time", () => {
+  const keys = Array.from({ length: 50_000 }, (_, i) => `k${i}: 1`).join("\n");
+  const start = performance.now();
+  expect(select(["a.jsonl", "train.jsonl"], {}, `---\n${keys}\n---\n`)).toEqual(["train.jsonl"]);
+  expect(performance.now() - start).toBeLessThan(5000);
+});

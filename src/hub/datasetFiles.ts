@@ -88,7 +88,7 @@ function readCard(readme: string): CardConfig[] {
   if (front === undefined) return [];
   let card: unknown;
   try {
-    card = parse(front);
+    card = parse(front, { uniqueKeys: false }); // the check compares each key with each
   } catch {
     return []; // as good as no card: the files' names decide
   }

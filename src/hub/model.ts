@@ -1,14 +1,12 @@
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { quoteName } from "../files/headerText.js";
+import { isModelFile } from "../files/modelFolder.js";
 import { readShardIndex, type WeightsStem } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
+import { quoteName } from "../support/plainText.js";
 import { type HubOptions, openSnapshot, type Snapshot } from "./snapshot.js";
 
-/** What a model or adapter needs beside its weights. Code and pickles are never downloaded. */
-const SMALL_FILES =
-  /^(config|generation_config|adapter_config|tokenizer[\w-]*|special_tokens_map)\.json$|^tokenizer\.model$|^chat_template\.jinja$/;
 const STEMS: readonly WeightsStem[] = ["model", "adapter_model"];
 
 /** The folder, if the text names one; undefined if it can only be a hub id. */
@@ -61,7 +59,7 @@ export async function resolveModel(idOrPath: string, options: HubOptions = {}): 
         `\`AutoModelForCausalLM.from_pretrained("${idOrPath}").save_pretrained(folder)\`, and give the folder.`,
     );
   }
-  await snapshot.fetch(paths.filter((path) => SMALL_FILES.test(path)));
+  await snapshot.fetch(paths.filter(isModelFile));
   for (const name of weights) {
     if (name.endsWith(".index.json")) await fetchShards(idOrPath, snapshot, name);
     else await snapshot.fetch([name]);

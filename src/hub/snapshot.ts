@@ -1,10 +1,13 @@
 /** The files of one revision of a repository: asked of the hub, or found in the cache when the hub is not to be had. */
 import { randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
-import { isPlainPath } from "../files/plainPath.js";
 import { UserError } from "../support/errors.js";
+import { isHubId } from "../support/hubId.js";
 import { createMeter, formatBytes, type Meter } from "../support/meter.js";
+import { isPlainPath } from "../support/plainPath.js";
+import { tell } from "../support/plainText.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import {
   explain,
   isCommit,
@@ -48,15 +51,13 @@ export interface Snapshot {
   complete(): Promise<void>;
 }
 
-const HUB_ID = /^\w[\w.-]*(\/\w[\w.-]*)?$/;
-
-function describe(type: Repository["type"], id: string, options: HubOptions): Repository {
-  if (!HUB_ID.test(id) || id.includes("--") || id.includes("..")) {
+async function describe(type: Repository["type"], id: string, options: HubOptions): Promise<Repository> {
+  if (!isHubId(id)) {
     throw new UserError(`"${id}" is neither a local ${type} nor a hub id such as "name" or "organisation/name".`);
   }
   const revision = options.revision ?? "main";
   if (!isPlainPath(revision)) throw new UserError(`revision is "${revision}", which is no branch, tag or commit.`);
-  const settings = hubSettings(options.env ?? process.env);
+  const settings = await hubSettings(options.env ?? process.env);
   const folder = join(settings.cacheDir, `${type}s--${id.replace("/", "--")}`);
   return { type, id, revision, settings, folder };
 }
@@ -91,8 +92,8 @@ function openListing(
 
 /** The complete file list that slimtune left beside the snapshot, else the files that Python left in it. */
 async function cachedListing(repo: Repository, commit: string): Promise<RemoteListing> {
-  const saved = await readFile(listingPath(repo, commit), "utf8").catch(() => undefined);
-  if (saved !== undefined) return JSON.parse(saved) as RemoteListing;
+  const saved = await readRegularFile(listingPath(repo, commit), FILE_LIMITS.index).catch(() => undefined);
+  if (saved !== undefined) return JSON.parse(saved.toString()) as RemoteListing;
   const folder = join(repo.folder, "snapshots", commit);
   const files: RemoteFile[] = [];
   for (const entry of await readdir(folder, { recursive: true }).catch(() => [])) {
@@ -107,8 +108,8 @@ async function openCached(repo: Repository): Promise<Snapshot | undefined> {
   const { revision } = repo;
   const ref = isCommit(revision)
     ? revision
-    : await readFile(join(repo.folder, "refs", revision), "utf8").catch(() => "");
-  const commit = ref.trim();
+    : await readRegularFile(join(repo.folder, "refs", revision), FILE_LIMITS.text).catch(() => "");
+  const commit = ref.toString().trim();
   if (!isCommit(commit)) return undefined;
   const listing = await cachedListing(repo, commit);
   if (listing.files.length === 0) return undefined;
@@ -135,12 +136,10 @@ function stderrProgress(): (progress: HubProgress) => void {
   };
 }
 
-const stderrNotice = (message: string) => void process.stderr.write(`${message}\n`);
-
 function openRemote(repo: Repository, listing: RemoteListing, options: HubOptions): Snapshot {
   const { commit } = listing;
   const onProgress = options.onProgress ?? stderrProgress();
-  const onNotice = options.onNotice ?? stderrNotice;
+  const onNotice = options.onNotice ?? tell;
   const download = async (missing: readonly RemoteFile[]) => {
     const bytes = missing.reduce((sum, { size }) => sum + size, 0);
     onNotice(
@@ -171,7 +170,7 @@ function openRemote(repo: Repository, listing: RemoteListing, options: HubOption
  * @throws UserError when neither has it
  */
 export async function openSnapshot(type: Repository["type"], id: string, options: HubOptions): Promise<Snapshot> {
-  const repo = describe(type, id, options);
+  const repo = await describe(type, id, options);
   if (repo.settings.offline) {
     const cached = await openCached(repo);
     if (cached !== undefined) return cached;
@@ -185,7 +184,7 @@ export async function openSnapshot(type: Repository["type"], id: string, options
   } catch (error) {
     const cached = isUnreachable(error) ? await openCached(repo) : undefined;
     if (cached === undefined) throw explain(error, repo);
-    const notice = options.onNotice ?? stderrNotice;
+    const notice = options.onNotice ?? tell;
     notice(`${repo.settings.endpoint} cannot be reached: using ${id} from the cache ${repo.settings.cacheDir}.`);
     return cached;
   }

@@ -9,7 +9,7 @@ export interface Sequence {
   sources?: readonly string[];
 }
 
-/** How Python would lay out a batch: it computes padding, we only draw random numbers in that shape. */
+/** How Python lays out a batch: it computes padding, we only draw random numbers in that shape. */
 export interface Layout {
   /** All rows joined into one. */
   paddingFree: boolean;
@@ -24,17 +24,21 @@ export interface Batch {
   /** Tokens of each example: none sees another, not even in a packed row. */
   lengths: number[];
   longest: number;
-  /** The batch that Python would compute: tokens of each row, and the width that all are padded to. */
-  padded: { rows: number[]; width: number };
   /** Rows among the N whose next token is a label, and those labels. */
   targetRows: Int32Array; // [L]
   targets: Int32Array; // [L]
 }
 
-const PLAIN: Layout = { paddingFree: false, padToMultipleOf: null };
+/** A micro-batch as Python lays it out. */
+export interface PaddedShape {
+  /** Tokens of each row. */
+  rows: number[];
+  /** What all rows are padded to. */
+  width: number;
+}
 
 /** Lays the rows end to end. A token's target is the label of the token after it; the last of each example has none. */
-export function collate(rows: readonly Sequence[], layout: Layout = PLAIN): Batch {
+export function collate(rows: readonly Sequence[]): Batch {
   const lengths = rows.flatMap(({ inputIds, lengths }) => lengths ?? [inputIds.length]);
   const total = lengths.reduce((sum, length) => sum + length, 0);
   const inputIds = new Int32Array(total);
@@ -63,17 +67,18 @@ export function collate(rows: readonly Sequence[], layout: Layout = PLAIN): Batc
     positions,
     lengths,
     longest: Math.max(0, ...lengths),
-    padded: paddedShape(rows, layout),
     targetRows: Int32Array.from(targetRows),
     targets: Int32Array.from(targets),
   };
 }
 
-/** The batch that Python would compute of these rows. */
-export function paddedShape(rows: readonly Sequence[], layout: Layout): Batch["padded"] {
+/** The shape that a micro-batch of these rows has in Python. */
+export function paddedShape(
+  rows: readonly Sequence[],
+  { paddingFree, padToMultipleOf: multiple }: Layout,
+): PaddedShape {
   const lengths = rows.map(({ inputIds }) => inputIds.length);
-  const laid = layout.paddingFree ? [lengths.reduce((sum, length) => sum + length, 0)] : lengths;
+  const laid = paddingFree ? [lengths.reduce((sum, length) => sum + length, 0)] : lengths;
   const width = Math.max(0, ...laid);
-  const { padToMultipleOf: multiple } = layout;
   return { rows: laid, width: multiple === null ? width : Math.ceil(width / multiple) * multiple };
 }

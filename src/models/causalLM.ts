@@ -1,17 +1,16 @@
-/** A causal language model: a decoder, its parameters by Hugging Face's names, and its loss. */
-import { backward, fused, noGrad, ops, scope, type Tensor } from "../torch/index.js";
-import type { Batch } from "./batch.js";
+/** A causal language model: a decoder and its head, their parameters by Hugging Face's names, and the loss. */
+import { elementCount } from "../support/shape.js";
+import { backward, noGrad, ops, scope, type Tensor } from "../torch/index.js";
+import type { Batch, PaddedShape } from "./batch.js";
 import type { ModelConfig } from "./config.js";
 import type { Decoder, DecoderInput } from "./decoder.js";
+import type { Head } from "./head.js";
 import type { Linear } from "./linear.js";
 import { PackedAttention } from "./packedAttention.js";
 import { PaddedRandom } from "./paddedRandom.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
-import { joinScores, type ScoreOptions, scoreTokens, type TokenScores } from "./scores.js";
+import type { ScoreOptions, TokenScores } from "./scores.js";
 import { TrainingPass } from "./trainingPass.js";
-
-/** Elements of one block of logits: 64 MiB in float32. */
-const LOGIT_BLOCK = 1 << 24;
 
 export interface Parameter {
   name: string;
@@ -19,18 +18,19 @@ export interface Parameter {
   shape: number[];
 }
 
-/** What is trained for: cross entropy, and what helps it to generalise. */
-export interface Objective {
-  /** Share of each target that is spread evenly over the vocabulary. */
-  labelSmoothing: number;
-  /** Strength of NEFTune's noise on the embeddings; null: none. */
+/** What is drawn at random for a micro-batch: the dropout of the adapters that have it, and noise on the embeddings. */
+export interface TrainingNoise {
+  /** The shape that Python draws in. */
+  padded: PaddedShape;
+  /** Strength of NEFTune's noise; null: none. */
   neftuneAlpha: number | null;
 }
 
-const CROSS_ENTROPY: Objective = { labelSmoothing: 0, neftuneAlpha: null };
-
 export interface LossOptions {
-  objective?: Objective;
+  /** Share of each target that is spread evenly over the vocabulary; 0 where left out. */
+  labelSmoothing?: number;
+  /** Left out: nothing is drawn at random, dropout is off. */
+  noise?: TrainingNoise;
   /** What the gradients are multiplied by, so that small ones do not vanish in float16; the loss is not. */
   lossScale?: number;
   /** Every so many layers one keeps its input alone, and is computed again in the backward pass; 0: none. */
@@ -40,22 +40,23 @@ export interface LossOptions {
 export class CausalLM {
   readonly config: ModelConfig;
   readonly decoder: Decoder;
+  readonly head: Head;
   /** Every weight that is not quantized by its name in the file, in the file format's module order; tied ones once. */
   readonly parameters: Map<string, Parameter>;
   /** Every linear layer by module path ("model.layers.0.self_attn.q_proj"), in module order, the head last. */
   readonly linears: Map<string, Linear>;
 
-  constructor(decoder: Decoder, parameters: Map<string, Parameter>, linears: Map<string, Linear>) {
+  constructor(decoder: Decoder, head: Head, parameters: Map<string, Parameter>, linears: Map<string, Linear>) {
     this.config = decoder.config;
     this.decoder = decoder;
+    this.head = head;
     this.parameters = parameters;
     this.linears = linears;
   }
 
   /** How many numbers the weights hold, without adapters. */
   get size(): number {
-    const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
-    const dense = [...this.parameters.values()].reduce((sum, { shape }) => sum + count(shape), 0);
+    const dense = [...this.parameters.values()].reduce((sum, { shape }) => sum + elementCount(shape), 0);
     return [...this.linears.values()]
       .filter(({ weight }) => weight instanceof QuantizedWeight)
       .reduce((sum, { outFeatures, inFeatures }) => sum + outFeatures * inFeatures, dense);
@@ -63,7 +64,7 @@ export class CausalLM {
 
   /** Logits of every token, [N, V], float32. */
   logits(batch: Batch): Tensor {
-    return scope(() => this.decoder.logits(this.decoder.headInput(this.decoder.hidden(this.#input(batch)))));
+    return scope(() => this.head.logits(this.decoder.hidden(this.#input(batch))));
   }
 
   /**
@@ -74,14 +75,18 @@ export class CausalLM {
   lossAndGradients(
     batch: Batch,
     items: number,
-    { objective = CROSS_ENTROPY, lossScale = 1, recomputeEvery = 0 }: LossOptions = {},
+    { labelSmoothing = 0, noise, lossScale = 1, recomputeEvery = 0 }: LossOptions = {},
   ): Tensor {
     return scope(() => {
-      const pass = new TrainingPass(this.decoder, this.#input(batch, objective), recomputeEvery);
-      const rows = ops.indexSelect(pass.hidden, 0, this.#indices(batch.targetRows)); // [L, H]
-      const { inputs, weights } = this.#headProducts(this.decoder.headInput(rows));
-      const targets = this.#indices(batch.targets);
-      const loss = fused.linearCrossEntropy(inputs, weights, targets, objective.labelSmoothing, lossScale / items);
+      const random = noise && new PaddedRandom(noise.padded, this.decoder.device);
+      const input = this.#input(batch, random, noise?.neftuneAlpha);
+      const pass = new TrainingPass(this.decoder, input, recomputeEvery);
+      const labelled = this.#labelled(batch);
+      const loss = this.head.crossEntropy(ops.indexSelect(pass.hidden, 0, labelled), batch.targets, {
+        smoothing: labelSmoothing,
+        scale: lossScale / items,
+        dropout: random?.at(labelled),
+      });
       backward(loss);
       pass.backward();
       return lossScale === 1 ? ops.detach(loss) : ops.mulScalar(ops.detach(loss), 1 / lossScale);
@@ -92,55 +97,27 @@ export class CausalLM {
   score(batch: Batch, options: ScoreOptions): TokenScores {
     return noGrad(() =>
       scope(() => {
-        const rows = ops.indexSelect(this.decoder.hidden(this.#input(batch)), 0, this.#indices(batch.targetRows)); // [L, H]
-        return joinScores(
-          this.#blocks(this.decoder.headInput(rows), batch, (logits, targets) => scoreTokens(logits, targets, options)),
-        );
+        const rows = ops.indexSelect(this.decoder.hidden(this.#input(batch)), 0, this.#labelled(batch)); // [L, H]
+        return this.head.scores(rows, batch.targets, options);
       }),
     );
   }
 
-  /** With an objective: in training. */
-  #input(batch: Batch, objective?: Objective): DecoderInput {
-    const random = objective && new PaddedRandom(batch, this.decoder.device);
-    const alpha = objective?.neftuneAlpha ?? null;
+  /** What the decoder gets of a batch, and of what is drawn for it. */
+  #input(batch: Batch, random?: PaddedRandom, neftuneAlpha: number | null = null): DecoderInput {
     return {
       ids: batch.inputIds,
       positions: batch.positions,
       longest: batch.longest,
       attention: new PackedAttention(batch.lengths),
-      noise: random && alpha !== null ? random.noise(alpha, this.config.hiddenSize) : undefined,
+      noise: random && neftuneAlpha !== null ? random.noise(neftuneAlpha, this.config.hiddenSize) : undefined,
       dropout: random,
     };
   }
 
-  /** What the logits are the sum of: each input, [L, K], times its weight, [V, K], transposed. */
-  #headProducts(input: Tensor): { inputs: Tensor[]; weights: Tensor[] } {
-    const { weight, lora } = this.decoder.head;
-    if (!lora) return { inputs: [input], weights: [weight] };
-    const low = ops.mulScalar(ops.linear(input, ops.to(lora.a, this.decoder.precision.compute)), lora.scaling); // [L, r]
-    return { inputs: [input, low], weights: [weight, lora.b] };
-  }
-
-  #indices(values: Int32Array): Tensor {
-    return ops.int64(values, [values.length], this.decoder.device);
-  }
-
-  /** Goes through the rows of the head's input, [L, H], in blocks of logits. */
-  #blocks<T>(input: Tensor, batch: Batch, body: (logits: Tensor, targets: Tensor) => T): T[] {
-    const rows = batch.targets.length;
-    const step = Math.max(64, Math.floor(LOGIT_BLOCK / this.config.vocabSize));
-    const results: T[] = [];
-    for (let start = 0; start < rows; start += step) {
-      const length = Math.min(step, rows - start);
-      results.push(
-        scope(() => {
-          const logits = this.decoder.logits(length === rows ? input : ops.narrow(input, 0, start, length));
-          return body(logits, this.#indices(batch.targets.slice(start, start + length)));
-        }),
-      );
-    }
-    return results;
+  /** The rows of the batch's labelled tokens among the N, [L]. */
+  #labelled({ targetRows }: Batch): Tensor {
+    return ops.int64(targetRows, [targetRows.length], this.decoder.device);
   }
 
   dispose(): void {

@@ -1,8 +1,9 @@
 /** `config.json` of a Llama-architecture model, in transformers' spelling of version 4 or 5. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { UserError } from "../support/errors.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import { zodProblem } from "../support/zodProblem.js";
 
 const ropeSchema = z.looseObject({
   rope_type: z.string().optional(),
@@ -46,6 +47,7 @@ const configSchema = z.looseObject({
   bos_token_id: ids,
   eos_token_id: ids,
   pad_token_id: ids,
+  quantization_config: z.looseObject({ quant_method: z.string().optional() }).nullish(),
 });
 
 /** The rotary embedding's parameters; `type` is transformers' rope_type. */
@@ -130,8 +132,7 @@ export function parseModelConfig(text: string, path: string): ModelConfig {
   }
   const parsed = configSchema.safeParse(source);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw new UserError(`${path}: ${issue.path.join(".") || "config"}: ${issue.message}`);
+    throw new UserError(`${path}: ${zodProblem(parsed.error)}`);
   }
   const config = parsed.data;
   const fail = (reason: string) => new UserError(`${path}: ${reason}`);
@@ -139,6 +140,12 @@ export function parseModelConfig(text: string, path: string): ModelConfig {
   if (config.model_type !== "llama" || architecture !== "LlamaForCausalLM") {
     throw fail(
       `architecture '${architecture}' (model_type '${config.model_type}') is not supported; LlamaForCausalLM models are (Llama, SmolLM2, TinyLlama, ...)`,
+    );
+  }
+  if (config.quantization_config != null) {
+    const method = config.quantization_config.quant_method ?? "an unnamed method";
+    throw fail(
+      `quantization_config: its weights are quantized by ${method}, which cannot be read. Take the unquantized model; \`quantization\` in the run's config makes 4 or 8 bits of it`,
     );
   }
   if (config.hidden_act !== "silu") throw fail(`hidden_act '${config.hidden_act}' is not supported; silu is`);
@@ -172,8 +179,9 @@ export async function readModelConfig(folder: string): Promise<ModelConfig> {
   const path = join(folder, "config.json");
   let text: string;
   try {
-    text = await readFile(path, "utf8");
+    text = (await readRegularFile(path, FILE_LIMITS.config)).toString();
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw new UserError(
       `model: cannot read ${path} (${(error as NodeJS.ErrnoException).code}). A model folder in Hugging Face format holds config.json, tokenizer.json and *.safetensors.`,
     );

@@ -1,9 +1,9 @@
-/** The Llama decoder: embeddings, layers of attention and gated MLP, final norm, output head. */
+/** The Llama decoder: embeddings and layers of attention and gated MLP. */
 import { type Device, fused, ops, scope, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
-import { type DropoutSource, forward, forwardOnto, type Linear } from "./linear.js";
+import { type DropoutSource, forward, type Linear, type LinearInput } from "./linear.js";
 import type { Precision } from "./precision.js";
-import { type Rotation, rotationFor } from "./rope.js";
+import { Rotary, type Rotation } from "./rope.js";
 
 export interface DecoderLayer {
   inputNorm: Tensor; // [H]
@@ -50,28 +50,26 @@ export class Decoder {
   readonly device: Device;
   readonly embedding: Tensor; // [V, H]
   readonly layers: DecoderLayer[];
-  readonly finalNorm: Tensor; // [H]
-  readonly head: Linear<Tensor>; // [V, H]; its weight is the embedding where they are tied
   /** Whether its own weights are trained, and not only adapters on them. */
   readonly trained: boolean;
+  readonly #rotary: Rotary;
 
   constructor(
     config: ModelConfig,
     precision: Precision,
     device: Device,
-    parts: { embedding: Tensor; layers: DecoderLayer[]; finalNorm: Tensor; head: Linear<Tensor>; trained: boolean },
+    parts: { embedding: Tensor; layers: DecoderLayer[]; trained: boolean },
   ) {
     this.config = config;
     this.precision = precision;
     this.device = device;
     this.embedding = parts.embedding;
     this.layers = parts.layers;
-    this.finalNorm = parts.finalNorm;
-    this.head = parts.head;
     this.trained = parts.trained;
+    this.#rotary = new Rotary(config, device);
   }
 
-  /** The residual stream after the last layer, before the final norm: [N, H], float32. */
+  /** The residual stream after the last layer, before the head's norm: [N, H], float32. */
   hidden(input: DecoderInput): Tensor {
     const context = this.context(input);
     let x = this.embed(input);
@@ -84,8 +82,7 @@ export class Decoder {
   }
 
   context({ ids, positions, longest, attention, dropout }: DecoderInput): LayerContext {
-    const rotation = rotationFor(this.config, positions, longest, this.device);
-    return { tokens: ids.length, rotation, attention, dropout };
+    return { tokens: ids.length, rotation: this.#rotary.at(positions, longest), attention, dropout };
   }
 
   /** What the first layer gets: [N, H], float32. */
@@ -104,24 +101,6 @@ export class Decoder {
     return next;
   }
 
-  /** Rows of hidden states, normed, in the compute dtype: what the head multiplies. */
-  headInput(hidden: Tensor): Tensor {
-    return this.#norm(hidden, this.finalNorm);
-  }
-
-  /** [L, V], float32 */
-  logits(headInput: Tensor, dropout?: DropoutSource): Tensor {
-    return ops.to(forward([this.head], { x: headInput }, dropout)[0]!, "float32");
-  }
-
-  /** x / rms(x) · weight in float32, then in the compute dtype; x is [N, H]. */
-  #norm(x: Tensor, weight: Tensor): Tensor {
-    return scope(() => {
-      const inverse = ops.rsqrt(ops.addScalar(ops.mean(ops.square(x), -1, true), this.config.rmsNormEps)); // [N, 1]
-      return this.#compute(ops.mul(ops.to(weight, "float32"), ops.mul(x, inverse)));
-    });
-  }
-
   /** x + the attention's output, [N, H]. */
   #attention(layer: DecoderLayer, index: number, x: Tensor, context: LayerContext): Tensor {
     const { tokens, rotation, attention, dropout } = context;
@@ -130,20 +109,16 @@ export class Decoder {
     const turned = (y: Tensor, count: number) => fused.rope(split(y, count), rotation.cos, rotation.sin);
     const [q, k, v] = forward([layer.q, layer.k, layer.v], this.#normed(x, layer.inputNorm), dropout);
     const mixed = attention.attend(index, turned(q!, heads), turned(k!, kvHeads), split(v!, kvHeads)); // [N, heads·D]
-    return forwardOnto(x, layer.o, { x: mixed }, dropout);
+    return forward([layer.o], { kind: "rows", x: mixed, residual: x }, dropout)[0]!;
   }
 
   /** x + the gated MLP's output, [N, H]. */
   #mlp(layer: DecoderLayer, x: Tensor, dropout: DropoutSource | undefined): Tensor {
     const [gate, up] = forward([layer.gate, layer.up], this.#normed(x, layer.postNorm), dropout); // [N, I]
-    return forwardOnto(x, layer.down, { gate: gate!, up: up! }, dropout);
+    return forward([layer.down], { kind: "gated", gate: gate!, up: up!, residual: x }, dropout)[0]!;
   }
 
-  #normed(x: Tensor, norm: Tensor) {
-    return { x, norm, eps: this.config.rmsNormEps };
-  }
-
-  #compute(x: Tensor): Tensor {
-    return this.precision.compute === "float32" ? x : ops.to(x, this.precision.compute);
+  #normed(x: Tensor, norm: Tensor): LinearInput {
+    return { kind: "normed", x, norm, eps: this.config.rmsNormEps };
   }
 }

@@ -34,29 +34,25 @@ export class Linear<Weight extends Tensor | QuantizedWeight = Tensor | Quantized
     this.bias = bias;
     this.precision = precision;
   }
+
+  /** A mask on the input of its adapter, drawn now, [N, in]; none without dropout or a source of it. */
+  dropoutMask(source: DropoutSource | undefined): Tensor | undefined {
+    if (!source || !this.lora || this.lora.dropout === 0) return undefined;
+    return source.mask(this.lora.dropout, this.inFeatures);
+  }
 }
 
-/** What layers multiply: rows in the compute dtype, rows that are normed first, or a gated activation. */
+/**
+ * What layers multiply: rows in the compute dtype, rows that are normed first, or a gated activation, silu(gate)·up. A
+ * residual, [N, out], is added to the output of the one layer; the sum has the residual's dtype.
+ */
 export type LinearInput =
-  | { x: Tensor } // [N, in]
-  | { x: Tensor; norm: Tensor; eps: number } // [N, in], [in]
-  | { gate: Tensor; up: Tensor }; // [N, in] each
+  | { kind: "rows"; x: Tensor; residual?: Tensor } // [N, in]
+  | { kind: "normed"; x: Tensor; norm: Tensor; eps: number } // [N, in], [in]
+  | { kind: "gated"; gate: Tensor; up: Tensor; residual?: Tensor }; // [N, in] each
 
 /** The outputs of layers that share an input, [N, out] each, in the compute dtype. */
 export function forward(layers: readonly Linear[], input: LinearInput, dropout?: DropoutSource): Tensor[] {
-  return run(layers, input, dropout);
-}
-
-/** residual + the layer's output, [N, out], in the residual's dtype. */
-export function forwardOnto(residual: Tensor, layer: Linear, input: LinearInput, dropout?: DropoutSource): Tensor {
-  return run([layer], input, dropout, residual)[0]!;
-}
-
-function run(layers: readonly Linear[], input: LinearInput, dropout?: DropoutSource, residual?: Tensor): Tensor[] {
-  // masks are drawn in the layers' order, as Python draws them
-  const masks = layers.map(({ lora, inFeatures }) =>
-    dropout && lora && lora.dropout > 0 ? dropout.mask(lora.dropout, inFeatures) : undefined,
-  );
   const group: fused.LinearGroup = {
     weights: layers.map(({ weight }) => (weight instanceof QuantizedWeight ? weight.codes : weight)),
     scales: layers.map(({ weight }) => (weight instanceof QuantizedWeight ? weight.scales : [])),
@@ -64,13 +60,14 @@ function run(layers: readonly Linear[], input: LinearInput, dropout?: DropoutSou
     a: layers.map(({ lora }) => lora?.a),
     b: layers.map(({ lora }) => lora?.b),
     scalings: layers.map(({ lora }) => lora?.scaling ?? 0),
-    masks,
+    masks: layers.map((layer) => layer.dropoutMask(dropout)), // in the layers' order, as Python draws them
   };
-  return compute(input, group, layers[0]!.precision, residual);
-}
-
-function compute(input: LinearInput, group: fused.LinearGroup, precision: Precision, residual?: Tensor): Tensor[] {
-  if ("gate" in input) return fused.gatedLinears(input.gate, input.up, group, residual);
-  if (!("norm" in input)) return fused.linears(input.x, group, residual);
-  return fused.normedLinears(input.x, input.norm, input.eps, precision.compute, group);
+  switch (input.kind) {
+    case "rows":
+      return fused.linears(input.x, group, input.residual);
+    case "normed":
+      return fused.normedLinears(input.x, input.norm, input.eps, layers[0]!.precision.compute, group);
+    case "gated":
+      return fused.gatedLinears(input.gate, input.up, group, input.residual);
+  }
 }

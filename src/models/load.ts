@@ -1,68 +1,56 @@
 /** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
 
-import type { SafetensorsDtype } from "../files/safetensors.js";
 import { resolveWeights, type WeightIndex } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
-import { type Device, type DType, flush, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { type Device, type DType, flush, keep, ops, scope, type Tensor } from "../torch/index.js";
 import { CausalLM, type Parameter } from "./causalLM.js";
 import { type ModelConfig, readModelConfig } from "./config.js";
 import { Decoder, type DecoderLayer } from "./decoder.js";
+import { Head } from "./head.js";
 import { Linear } from "./linear.js";
 import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
+import { dtypeOf, StoredTensors } from "./storedTensors.js";
+import { refuseUnexpected } from "./unexpected.js";
 
-const torchDtypes: Record<SafetensorsDtype, DType> = {
-  F64: "float64",
-  F32: "float32",
-  F16: "float16",
-  BF16: "bfloat16",
-  I64: "int64",
-  I32: "int32",
-  I16: "int16",
-  I8: "int8",
-  U8: "uint8",
-  BOOL: "bool",
-};
-
-export function torchDtype(dtype: SafetensorsDtype): DType {
-  return torchDtypes[dtype];
-}
-
-/** Maps each file once. */
-class WeightFiles {
+/** The weights of a folder, of the shapes that its config asks for. */
+class ModelWeights {
   readonly #index: WeightIndex;
-  readonly #maps = new Map<string, MappedFile>();
+  readonly #stored: StoredTensors;
+  readonly #used = new Set<string>();
 
   constructor(index: WeightIndex) {
     this.#index = index;
+    this.#stored = new StoredTensors(index.headers);
   }
 
-  /** The tensor as it lies in its file, of the shape that the config asks for. */
+  /** The tensor as it lies in its file. */
   tensor(name: string, shape: number[]): { tensor: Tensor; dtype: DType } {
-    const found = this.#index.tensors.get(name);
+    const found = this.#stored.find(name);
     if (!found)
       throw new UserError(`model: ${this.#index.folder} has no weight '${name}', which its config.json asks for`);
+    this.#used.add(name);
     const { file, info } = found;
     if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i])) {
       throw new UserError(
         `model: ${file}: weight '${name}' has the shape [${info.shape}], config.json asks for [${shape}]`,
       );
     }
-    let map = this.#maps.get(file);
-    if (!map) {
-      map = new MappedFile(file);
-      this.#maps.set(file, map);
-    }
-    const dtype = torchDtype(info.dtype);
+    const dtype = dtypeOf(info);
     if (!["float32", "float16", "bfloat16"].includes(dtype)) {
       throw new UserError(`model: ${file}: weight '${name}' is ${info.dtype}; F32, F16 and BF16 weights are supported`);
     }
-    return { tensor: map.tensor(info.begin, dtype, shape), dtype };
+    return { tensor: this.#stored.read(found), dtype };
+  }
+
+  /** @throws UserError for weights that no module took */
+  refuseOthers(tied: boolean): void {
+    refuseUnexpected(this.#index, this.#used, tied);
   }
 
   close(): void {
-    for (const map of this.#maps.values()) map.close();
+    this.#stored.close();
   }
 }
 
@@ -90,7 +78,7 @@ interface WeightSource {
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
   const { precision = float32Precision, device = "cpu", trained = false, quantization } = options;
   const config = await readModelConfig(folder);
-  const files = new WeightFiles(await resolveWeights(folder));
+  const files = new ModelWeights(await resolveWeights(folder));
   const parameters = new Map<string, Parameter>();
   const quantized: QuantizedWeight[] = [];
   try {
@@ -111,10 +99,11 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       quantized.push(weight);
       return weight;
     };
-    const decoder = buildDecoder(config, precision, { device, trained }, { dense, linear });
+    const { decoder, head, linears } = buildModel(config, precision, { device, trained }, { dense, linear });
+    files.refuseOthers(config.tied);
     if (precision.frozen === "float16" && !trained) await checkRange(folder, [...parameters.values()]);
     if (quantization) await quantizationDone(folder);
-    return new CausalLM(decoder.decoder, parameters, decoder.linears);
+    return new CausalLM(decoder, head, parameters, linears);
   } catch (error) {
     for (const { tensor } of parameters.values()) tensor.dispose();
     for (const weight of quantized) weight.dispose();
@@ -146,12 +135,12 @@ async function checkRange(folder: string, parameters: readonly Parameter[]): Pro
   );
 }
 
-function buildDecoder(
+function buildModel(
   config: ModelConfig,
   precision: Precision,
   { device, trained }: { device: Device; trained: boolean },
   weights: WeightSource,
-): { decoder: Decoder; linears: Map<string, Linear> } {
+): { decoder: Decoder; head: Head; linears: Map<string, Linear> } {
   const { hiddenSize: hidden, intermediateSize: inner, vocabSize, headDim } = config;
   const linears = new Map<string, Linear>();
   const linear = (path: string, out: number, input: number, hasBias: boolean): Linear => {
@@ -181,7 +170,8 @@ function buildDecoder(
   }
   const finalNorm = weights.dense("model.norm.weight", [hidden]);
   const headWeight = config.tied ? embedding : weights.dense("lm_head.weight", [vocabSize, hidden]);
-  const head = new Linear("lm_head", [vocabSize, hidden], headWeight, undefined, precision);
-  linears.set("lm_head", head);
-  return { decoder: new Decoder(config, precision, device, { embedding, layers, finalNorm, head, trained }), linears };
+  const lmHead = new Linear("lm_head", [vocabSize, hidden], headWeight, undefined, precision);
+  linears.set("lm_head", lmHead);
+  const decoder = new Decoder(config, precision, device, { embedding, layers, trained });
+  return { decoder, head: new Head(lmHead, finalNorm, config.rmsNormEps, device), linears };
 }

@@ -1,10 +1,10 @@
-/** Random numbers for a batch as Python draws them. */
-import { type Device, noGrad, ops, type Tensor } from "../torch/index.js";
-import type { Batch } from "./batch.js";
+/** Random numbers for a micro-batch as Python draws them. */
+import { type Device, noGrad, ops, scope, type Tensor } from "../torch/index.js";
+import type { PaddedShape } from "./batch.js";
 import type { DropoutSource } from "./linear.js";
 
 /**
- * Draws over the batch that Python would compute, padding and all, [B, T, width], and takes the rows of real tokens.
+ * Draws over the micro-batch that Python would compute, padding and all, [B, T, width], and takes the rows of real tokens.
  * So the same seed drops the same activations and adds the same noise.
  */
 export class PaddedRandom implements DropoutSource {
@@ -14,12 +14,12 @@ export class PaddedRandom implements DropoutSource {
   readonly #real: Tensor | undefined;
   readonly #device: Device;
 
-  constructor({ padded }: Batch, device: Device) {
+  constructor({ rows, width }: PaddedShape, device: Device) {
     this.#device = device;
-    this.#rows = padded.rows;
-    this.#width = padded.width;
-    if (this.#rows.some((length) => length !== this.#width)) {
-      const real = this.#rows.flatMap((length, row) => Array.from({ length }, (_, i) => row * this.#width + i));
+    this.#rows = rows;
+    this.#width = width;
+    if (rows.some((length) => length !== width)) {
+      const real = rows.flatMap((length, row) => Array.from({ length }, (_, i) => row * width + i));
       this.#real = ops.int64(real, [real.length], device);
     }
   }
@@ -28,6 +28,11 @@ export class PaddedRandom implements DropoutSource {
     const mask = ops.empty([this.#rows.length * this.#width, width], "float32", this.#device);
     ops.bernoulli_(mask, 1 - p);
     return this.#take(ops.mulScalar(mask, 1 / (1 - p)));
+  }
+
+  /** The same source for some of the tokens: `rows` of the N, [L], int64. */
+  at(rows: Tensor): DropoutSource {
+    return { mask: (p, width) => scope(() => ops.indexSelect(this.mask(p, width), 0, rows)) };
   }
 
   /**

@@ -1,8 +1,8 @@
-/** Inverse frequencies of rotary position embeddings; formulas as in transformers' modeling_rope_utils.py. */
+/** Rotary position embeddings; the inverse frequencies are those of transformers' modeling_rope_utils.py. */
 import { type Device, ops, type Tensor } from "../torch/index.js";
 import type { ModelConfig } from "./config.js";
 
-export interface RopeFrequencies {
+interface RopeFrequencies {
   /** [head dim / 2] */
   inverse: number[];
   /** cos and sin are multiplied by this. */
@@ -54,8 +54,8 @@ function yarn({ rope, headDim }: ModelConfig): RopeFrequencies {
   return { inverse, scaling: rope.attentionFactor ?? inferred };
 }
 
-/** The frequencies for a batch whose longest sequence has `length` tokens. */
-export function ropeFrequencies(config: ModelConfig, length: number): RopeFrequencies {
+/** The frequencies for a batch whose longest sequence has `length` tokens, which only dynamic ones depend on. */
+function ropeFrequencies(config: ModelConfig, length: number): RopeFrequencies {
   const { rope, headDim } = config;
   switch (rope.type) {
     case "default":
@@ -77,17 +77,26 @@ export interface Rotation {
   sin: Tensor;
 }
 
-export function rotationFor(
-  config: ModelConfig,
-  positions: ArrayLike<number>,
-  length: number,
-  device: Device,
-): Rotation {
-  const { inverse, scaling } = ropeFrequencies(config, length);
-  const angles = ops.mul(
-    ops.float32(positions, [positions.length, 1], device),
-    ops.float32(inverse, [1, inverse.length], device),
-  ); // [N, D/2]
-  const scaled = (x: Tensor) => (scaling === 1 ? x : ops.mulScalar(x, scaling));
-  return { cos: scaled(ops.cos(angles)), sin: scaled(ops.sin(angles)) };
+/** A model's rotary embedding; the frequencies that do not depend on a sequence are made once. */
+export class Rotary {
+  readonly #config: ModelConfig;
+  readonly #device: Device;
+  readonly #fixed: RopeFrequencies | undefined;
+
+  constructor(config: ModelConfig, device: Device) {
+    this.#config = config;
+    this.#device = device;
+    if (config.rope.type !== "dynamic") this.#fixed = ropeFrequencies(config, 0);
+  }
+
+  /** @param longest tokens of the longest sequence in the batch */
+  at(positions: ArrayLike<number>, longest: number): Rotation {
+    const { inverse, scaling } = this.#fixed ?? ropeFrequencies(this.#config, longest);
+    const angles = ops.mul(
+      ops.float32(positions, [positions.length, 1], this.#device),
+      ops.float32(inverse, [1, inverse.length], this.#device),
+    ); // [N, D/2]
+    const scaled = (x: Tensor) => (scaling === 1 ? x : ops.mulScalar(x, scaling));
+    return { cos: scaled(ops.cos(angles)), sin: scaled(ops.sin(angles)) };
+  }
 }

@@ -1,24 +1,6 @@
 /** Learning rates that follow an evaluation metric: equal to PyTorch's ReduceLROnPlateau and transformers' GreedyLR. */
+import type { MetricScheduleState } from "../runFolder/state.js";
 import type { Keywords } from "./keywords.js";
-
-/** What a schedule carries from one evaluation to the next; plain JSON. */
-export interface MetricScheduleState {
-  /** The `learning_rate` it was made with. */
-  peak: number;
-  rate: number;
-  /** null: no metric was better than none yet. */
-  best: number | null;
-  bad: number;
-  good: number;
-  /** Evaluations still to be let pass after a change of the rate. */
-  cooldown: number;
-  warmup: number;
-  /** GreedyLR: reductions at the lowest rate until it starts afresh. */
-  untilReset: number;
-  /** GreedyLR with `smooth`: the last metrics and their running sum. */
-  window: number[];
-  sum: number;
-}
 
 export interface MetricSchedule {
   /** Whether a smaller or a larger metric is better. */

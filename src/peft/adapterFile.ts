@@ -1,14 +1,16 @@
 /** PEFT's adapter folder: adapter_config.json and adapter_model.safetensors. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { ADAPTER_CONFIG } from "../files/modelFolder.js";
 import type { TensorEntry } from "../files/safetensorsWriter.js";
 import { resolveWeights, type TensorLocation } from "../files/weights.js";
 import type { CausalLM } from "../models/causalLM.js";
-import { torchDtype } from "../models/load.js";
+import { dtypeOf, StoredTensors } from "../models/storedTensors.js";
 import { UserError } from "../support/errors.js";
-import { type DType, keep, MappedFile, ops, scope, type Tensor } from "../torch/index.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import { zodProblem } from "../support/zodProblem.js";
+import { type DType, keep, ops, scope, type Tensor } from "../torch/index.js";
 import { type LoraConfig, loraSchema } from "./config.js";
-import { loraShape } from "./lora.js";
+import { loraShapes } from "./lora.js";
 import { targetPaths } from "./targets.js";
 
 const PREFIX = "base_model.model.";
@@ -120,11 +122,12 @@ export function adapterEntries(model: CausalLM): TensorEntry[] {
  * @throws UserError for another kind of adapter, or an option that would change its result here
  */
 export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
-  const path = join(folder, "adapter_config.json");
+  const path = join(folder, ADAPTER_CONFIG);
   let raw: Record<string, unknown>;
   try {
-    raw = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
+    raw = JSON.parse((await readRegularFile(path, FILE_LIMITS.config)).toString()) as Record<string, unknown>;
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw new UserError(
       `adapter: cannot read ${path} (${(error as Error).message}). An adapter folder holds adapter_config.json and adapter_model.safetensors.`,
     );
@@ -145,8 +148,7 @@ export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
   if (known.init_lora_weights !== "gaussian") known.init_lora_weights = true;
   const parsed = loraSchema.safeParse(known);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw new UserError(`adapter: ${path}: ${issue.path.join(".")}: ${issue.message}`);
+    throw new UserError(`adapter: ${path}: ${zodProblem(parsed.error)}`);
   }
   return parsed.data;
 }
@@ -157,43 +159,38 @@ export async function readAdapterConfig(folder: string): Promise<LoraConfig> {
  */
 export async function loadAdapter(model: CausalLM, folder: string, dtype: DType = "float32"): Promise<LoraConfig> {
   const config = await readAdapterConfig(folder);
-  const { tensors } = await resolveWeights(folder, "adapter_model");
+  const stored = new StoredTensors((await resolveWeights(folder, "adapter_model")).headers);
   const used = new Set<string>();
-  const maps = new Map<string, MappedFile>();
   const read = (name: string, shape: number[]): Tensor => {
-    const found = tensors.get(name);
+    const found = stored.find(name);
     if (!found)
       throw new UserError(`adapter: ${folder} has no weight '${name}', which its adapter_config.json asks for`);
     checkShape(found, name, shape);
     used.add(name);
-    let map = maps.get(found.file);
-    if (!map) {
-      map = new MappedFile(found.file);
-      maps.set(found.file, map);
-    }
-    const file = map;
     // A copy of its own: the adapter may be trained on, and its file replaced.
     return keep(
       scope(() => {
-        const stored = file.tensor(found.info.begin, torchDtype(found.info.dtype), shape);
+        const tensor = stored.read(found);
         const { device } = model.decoder;
-        if (torchDtype(found.info.dtype) === dtype && device === "cpu") return ops.clone(stored);
-        return ops.toDevice(stored, device, dtype);
+        if (dtypeOf(found.info) === dtype && device === "cpu") return ops.clone(tensor);
+        return ops.toDevice(tensor, device, dtype);
       }),
     );
   };
   try {
-    for (const path of targetPaths(config, [...model.linears.keys()])) {
+    const where = `adapter: ${join(folder, ADAPTER_CONFIG)}: `;
+    const shapeOf = loraShapes(config, where);
+    for (const path of targetPaths(config, [...model.linears.keys()], where)) {
       const layer = model.linears.get(path)!;
-      const { r, scaling } = loraShape(config, path);
+      const { r, scaling } = shapeOf(path);
       const a = read(`${PREFIX}${path}.lora_A.weight`, [r, layer.inFeatures]);
       layer.lora = { a, b: a, rank: r, scaling, dropout: config.lora_dropout };
       layer.lora.b = read(`${PREFIX}${path}.lora_B.weight`, [layer.outFeatures, r]);
     }
   } finally {
-    for (const map of maps.values()) map.close();
+    stored.close();
   }
-  const extra = [...tensors.keys()].find((name) => !used.has(name));
+  const extra = [...stored.names()].find((name) => !used.has(name));
   if (extra !== undefined) {
     throw new UserError(`adapter: ${folder} has the weight '${extra}', which fits no targeted layer of this model`);
   }

@@ -24,14 +24,27 @@ function refuse([accepted, reason]: readonly [unknown, string]) {
     .describe(`Only ${JSON.stringify(accepted)}: ${reason}.`);
 }
 
+/** Far beyond any use, and far from where float32 ends. */
+const MAX_ALPHA = 1e6;
+const alpha = z
+  .number()
+  .positive()
+  .max(MAX_ALPHA, { error: `must be at most ${MAX_ALPHA}: the update is multiplied by it` });
+
+/** More patterns than a model has layers; each is tried on each layer. */
+const MAX_PATTERNS = 10_000;
+const patterns = (value: z.ZodNumber) =>
+  z
+    .record(z.string(), value)
+    .refine((entries) => Object.keys(entries).length <= MAX_PATTERNS, {
+      error: `has more than ${MAX_PATTERNS} entries`,
+    })
+    .default({});
+
 export const loraSchema = z
   .strictObject({
     r: z.number().int().positive().default(8).describe("Rank of the update: the size of its bottleneck."),
-    lora_alpha: z
-      .number()
-      .positive()
-      .default(8)
-      .describe("The update is scaled by lora_alpha / r (lora_alpha / √r with use_rslora)."),
+    lora_alpha: alpha.default(8).describe("The update is scaled by lora_alpha / r (lora_alpha / √r with use_rslora)."),
     lora_dropout: z.number().min(0).lt(1).default(0).describe("Dropout on the adapter's input while training."),
     target_modules: modules
       .nullish()
@@ -43,14 +56,12 @@ export const loraSchema = z
       .union([z.number().int().min(0), z.array(z.number().int().min(0))])
       .nullish()
       .describe("Only these layer numbers."),
-    rank_pattern: z
-      .record(z.string(), z.number().int().positive())
-      .default({})
-      .describe("Ranks by layer name or regular expression, where they differ from r."),
-    alpha_pattern: z
-      .record(z.string(), z.number().positive())
-      .default({})
-      .describe("Alphas by layer name or regular expression, where they differ from lora_alpha."),
+    rank_pattern: patterns(z.number().int().positive()).describe(
+      "Ranks by layer name or regular expression, where they differ from r.",
+    ),
+    alpha_pattern: patterns(alpha).describe(
+      "Alphas by layer name or regular expression, where they differ from lora_alpha.",
+    ),
     use_rslora: z.boolean().default(false).describe("Scale by lora_alpha / √r (rank-stabilised LoRA)."),
     init_lora_weights: z
       .union([z.literal(true), z.literal("gaussian")])

@@ -3,13 +3,20 @@ import type { CausalLM } from "../models/causalLM.js";
 import type { LoraWeights } from "../models/linear.js";
 import { type Device, keep, noGrad, ops, scope } from "../torch/index.js";
 import type { LoraConfig } from "./config.js";
-import { patternValue, targetPaths } from "./targets.js";
+import { patternValues, targetPaths } from "./targets.js";
 
-/** Rank and scaling of one layer's adapter. */
-export function loraShape(config: LoraConfig, path: string): { r: number; scaling: number } {
-  const r = patternValue(config.rank_pattern, path, "rank_pattern") ?? config.r;
-  const alpha = patternValue(config.alpha_pattern, path, "alpha_pattern") ?? config.lora_alpha;
-  return { r, scaling: alpha / (config.use_rslora ? Math.sqrt(r) : r) };
+/**
+ * Rank and scaling of each layer's adapter, by the layer's path.
+ * @param where the options stand, for messages
+ */
+export function loraShapes(config: LoraConfig, where = "lora."): (path: string) => { r: number; scaling: number } {
+  const ranks = patternValues(config.rank_pattern, `${where}rank_pattern`);
+  const alphas = patternValues(config.alpha_pattern, `${where}alpha_pattern`);
+  return (path) => {
+    const r = ranks(path) ?? config.r;
+    const alpha = alphas(path) ?? config.lora_alpha;
+    return { r, scaling: alpha / (config.use_rslora ? Math.sqrt(r) : r) };
+  };
 }
 
 /**
@@ -39,9 +46,10 @@ function drawWeights(
 /** Puts a new adapter on every targeted layer; returns their paths. */
 export function addLora(model: CausalLM, config: LoraConfig): string[] {
   const paths = targetPaths(config, [...model.linears.keys()]);
+  const shapeOf = loraShapes(config);
   for (const path of paths) {
     const layer = model.linears.get(path)!;
-    const { r, scaling } = loraShape(config, path);
+    const { r, scaling } = shapeOf(path);
     const gaussian = config.init_lora_weights === "gaussian";
     const { a, b } = drawWeights(r, layer.inFeatures, layer.outFeatures, gaussian, model.decoder.device);
     layer.lora = { a: keep(a), b: keep(b), rank: r, scaling, dropout: config.lora_dropout };

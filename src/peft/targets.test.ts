@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { UserError } from "../support/errors.js";
 import { type LoraConfigInput, loraSchema } from "./config.js";
-import { loraShape } from "./lora.js";
+import { loraShapes } from "./lora.js";
 import { targetPaths } from "./targets.js";
 
 const names = [
@@ -77,6 +77,32 @@ describe("targetPaths", () => {
     );
   });
 
+  it("takes no longer for a pattern made to take for ever", () => {
+    const begun = performance.now();
+    expect(() => targets({ target_modules: "([a-z_.0-9]+)+x" })).toThrow("matches no linear layer");
+    expect(() => targets({ target_modules: "all-linear", exclude_modules: "(.|.)*x" })).not.toThrow();
+    expect(loraShapes(loraSchema.parse({ rank_pattern: { "(.+)+y": 4 } }))(paths[0]!).r).toBe(8);
+    expect(performance.now() - begun).toBeLessThan(1000);
+  });
+
+  it.each([
+    ["(?=model).*", "a look-ahead"],
+    ["(?!model).*", "a look-ahead"],
+    [".*(?<=q)_proj", "a look-behind"],
+    [".*(?<!q)_proj", "a look-behind"],
+    ["(.)\\1.*", "a back-reference"],
+    ["(?P<x>.)(?P=x).*", "a back-reference"],
+    ["(?>a).*", "a part without backtracking"],
+    ["a*+", "a part without backtracking"],
+  ])("refuses %s, which such patterns cannot have, by name", (rule, what) => {
+    expect(() => targets({ target_modules: rule })).toThrow(`lora.target_modules: '${rule}' has ${what}, which`);
+  });
+
+  it("takes what Python's patterns have and JavaScript's have not", () => {
+    expect(targets({ target_modules: "(?i).*\\.Q_PROJ" })).toHaveLength(12);
+    expect(targets({ target_modules: "(?P<any>.*)\\.q_proj" })).toHaveLength(12);
+  });
+
   it("names a broken regular expression", () => {
     expect(() => targets({ target_modules: "q_proj(" })).toThrow(
       "lora.target_modules: 'q_proj(' is not a valid regular expression",
@@ -85,13 +111,22 @@ describe("targetPaths", () => {
   });
 });
 
-describe("loraShape", () => {
-  const shape = (config: LoraConfigInput, path: string) => loraShape(loraSchema.parse(config), path);
+describe("loraShapes", () => {
+  const shape = (config: LoraConfigInput, path: string) => loraShapes(loraSchema.parse(config))(path);
   const q0 = "model.layers.0.self_attn.q_proj";
 
   it("scales by alpha / r, or alpha / √r", () => {
     expect(shape({ r: 16, lora_alpha: 32 }, q0)).toEqual({ r: 16, scaling: 2 });
     expect(shape({ r: 16, lora_alpha: 32, use_rslora: true }, q0)).toEqual({ r: 16, scaling: 8 });
+  });
+
+  it("names a broken pattern, and refuses more of them than there can be layers", () => {
+    expect(() => shape({ rank_pattern: { "q(": 4 } }, q0)).toThrow("lora.rank_pattern: 'q(' is not a valid");
+    const many = Object.fromEntries(Array.from({ length: 10_001 }, (_, i) => [`layer${i}`, 1]));
+    expect(loraSchema.safeParse({ rank_pattern: many }).error?.issues[0]).toMatchObject({
+      path: ["rank_pattern"],
+      message: "has more than 10000 entries",
+    });
   });
 
   it("takes rank and alpha of the first pattern that matches the path's end", () => {
@@ -115,6 +150,8 @@ describe("loraSchema", () => {
     [{ r: 1.5 }, "r"],
     [{ lora_dropout: 1 }, "lora_dropout"],
     [{ lora_alpha: 0 }, "lora_alpha"],
+    [{ lora_alpha: 1e308 }, "must be at most 1000000"],
+    [{ alpha_pattern: { q_proj: 1e308 } }, "must be at most 1000000"],
     [{ target_modules: [] }, "target_modules"],
     [{ init_lora_weights: "pissa" }, "init_lora_weights"],
     [{ bias: "all" }, "training the original biases is not built"],

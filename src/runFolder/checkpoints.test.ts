@@ -1,10 +1,10 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { temporaryFolders } from "../../tests/support/temporary.js";
 import { UserError } from "../support/errors.js";
-import { listCheckpoints, removeUnfinished, writeCheckpoint } from "./checkpoints.js";
+import { listCheckpoints, tidy, writeCheckpoint } from "./checkpoints.js";
 import { damage } from "./manifest.js";
 
 const newFolder = temporaryFolders();
@@ -22,6 +22,17 @@ describe("writeCheckpoint", () => {
     expect(await damage(path)).toBe("weights has other contents than were saved");
     writeFileSync(join(path, "weights"), "weight");
     expect(await damage(path)).toBe("weights has 6 bytes instead of 7");
+  });
+
+  it("lists files in folders too", async () => {
+    const output = newFolder();
+    const path = await writeCheckpoint(output, 3, async (folder) => {
+      mkdirSync(join(folder, "templates"));
+      await writeFile(join(folder, "templates", "a"), "text");
+    });
+    expect(await damage(path)).toBeUndefined();
+    writeFileSync(join(path, "templates", "a"), "Text");
+    expect(await damage(path)).toBe("templates/a has other contents than were saved");
   });
 
   it("replaces one of the same step", async () => {
@@ -69,15 +80,34 @@ describe("listCheckpoints", () => {
   });
 });
 
-describe("removeUnfinished", () => {
+describe("tidy", () => {
   it("removes what a killed process left, and nothing else", async () => {
     const output = newFolder();
     await write(output, 1);
-    mkdirSync(join(output, ".checkpoint-2-0a1b2c3d"));
-    writeFileSync(join(output, ".checkpoint-2-0a1b2c3d", "weights"), "half");
+    mkdirSync(join(output, ".checkpoint-2-0a1b2c3d-new"));
+    writeFileSync(join(output, ".checkpoint-2-0a1b2c3d-new", "weights"), "half");
     writeFileSync(join(output, "notes.log"), "mine");
-    await removeUnfinished(output);
-    expect(readdirSync(output).sort()).toEqual(["checkpoint-1", "notes.log"]);
+    mkdirSync(join(output, ".checkpoint-mine"));
+    await tidy(output);
+    expect(readdirSync(output).sort()).toEqual([".checkpoint-mine", "checkpoint-1", "notes.log"]);
     expect(existsSync(join(output, "checkpoint-1", "weights"))).toBe(true);
+  });
+
+  it("gives a whole checkpoint its place, where that is empty; a new one before the one that it replaces", async () => {
+    const output = newFolder();
+    const lay = async (name: string, text: string) => renameSync(await write(output, 4, text), join(output, name));
+    await lay(".checkpoint-4-00000000-old", "old");
+    await lay(".checkpoint-4-ffffffff-new", "new");
+    await tidy(output);
+    expect(readdirSync(output)).toEqual(["checkpoint-4"]);
+    expect(readFileSync(join(output, "checkpoint-4", "weights"), "utf8")).toBe("new");
+
+    await lay(".checkpoint-4-00000000-old", "old");
+    await tidy(output);
+    expect(readFileSync(join(output, "checkpoint-4", "weights"), "utf8")).toBe("old");
+
+    await lay(".checkpoint-4-00000000-gone", "rotated out");
+    await tidy(output);
+    expect(readdirSync(output)).toEqual([]);
   });
 });

@@ -1,14 +1,22 @@
 /** The checkpoint-N folders of an output_dir: written aside and renamed, found newest first, rotated. */
-import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { sync } from "../support/durable.js";
 import { UserError } from "../support/errors.js";
-import { OPTIMIZER } from "../train/saving/resumable.js";
-import { damage, MANIFEST, seal, sync } from "./manifest.js";
-
-const ASIDE = ".checkpoint-";
-/** A file of the final model that was not whole yet. */
-const TEMPORARY = /^\..+\.[0-9a-f]{12}\.tmp$/;
+import { DamagedCheckpoint, readCheckpointState } from "./checkpointState.js";
+import {
+  ASIDE,
+  type Aside,
+  asideName,
+  checkpointName,
+  checkpointStep,
+  isPartial,
+  MANIFEST,
+  OPTIMIZER,
+  RNG,
+  readAsideName,
+} from "./files.js";
+import { damage, looksWhole, seal } from "./manifest.js";
 
 export interface CheckpointFolder {
   step: number;
@@ -19,77 +27,113 @@ export interface CheckpointFolder {
 export async function listCheckpoints(outputDir: string): Promise<CheckpointFolder[]> {
   const names = await readdir(outputDir).catch(() => []);
   return names
-    .map((name) => ({ name, match: /^checkpoint-(\d+)$/.exec(name) }))
-    .filter(({ match }) => match)
-    .map(({ name, match }) => ({ step: Number(match![1]), path: join(outputDir, name) }))
+    .flatMap((name) => {
+      const step = checkpointStep(name);
+      return step === undefined ? [] : [{ step, path: join(outputDir, name) }];
+    })
     .sort((a, b) => a.step - b.step);
 }
 
 /**
- * Writes checkpoint-N: `fill` puts its files into a folder aside, which is flushed to disk and renamed. Until then
- * nothing of that name changes, so that a crash or a full disk leaves every earlier checkpoint as it was.
+ * Writes checkpoint-N: `fill` puts its files into a folder aside, which is flushed to disk and renamed. An older one of
+ * that name is moved aside only when the new one is whole, and removed only when that has its name: a crash or a full
+ * disk at any moment leaves one of the two.
  */
 export async function writeCheckpoint(
   outputDir: string,
   step: number,
   fill: (folder: string) => Promise<void>,
 ): Promise<string> {
-  const path = join(outputDir, `checkpoint-${step}`);
-  const aside = join(outputDir, `${ASIDE}${step}-${randomBytes(4).toString("hex")}`);
+  const path = join(outputDir, checkpointName(step));
+  const made = join(outputDir, asideName(step, "new"));
   try {
-    await mkdir(aside); // not its parent: an output_dir that has vanished is no place to save
-    await fill(aside);
-    await seal(aside);
-    await discard(path);
-    await rename(aside, path);
+    await mkdir(made); // not its parent: an output_dir that has vanished is no place to save
+    await fill(made);
+    await seal(made);
+    await replaceFolder(made, path);
     await sync(outputDir);
     return path;
   } catch (error) {
-    await rm(aside, { recursive: true, force: true }).catch(() => {});
+    await rm(made, { recursive: true, force: true }).catch(() => {});
     if (!(error as NodeJS.ErrnoException).code && !(error instanceof UserError)) throw error;
     throw new UserError(
-      `output_dir: checkpoint-${step} cannot be saved in ${outputDir}: ${(error as Error).message.replace(/\.$/, "")}. Earlier checkpoints are untouched; make room or choose another output_dir, and continue with --resume_from_checkpoint true.`,
+      `output_dir: ${checkpointName(step)} cannot be saved in ${outputDir}: ${(error as Error).message.replace(/\.$/, "")}. Earlier checkpoints are untouched; make room or choose another output_dir, and continue with --resume_from_checkpoint true.`,
       { cause: error },
     );
   }
 }
 
-/** Removes a checkpoint; killed in the middle, it leaves no half of one under its name. */
-async function discard(path: string): Promise<void> {
-  const aside = join(dirname(path), `${ASIDE}${randomBytes(8).toString("hex")}`);
+/** Gives `made` the name `path`; the folder that had it goes last, or has it again when that fails. */
+async function replaceFolder(made: string, path: string): Promise<void> {
+  const old = await moveAside(path, "old");
   try {
-    await rename(path, aside);
+    await rename(made, path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    if (old) await rename(old, path);
     throw error;
   }
-  await rm(aside, { recursive: true, force: true });
+  if (old) await rm(old, { recursive: true, force: true });
 }
 
-/** Removes what a killed process left aside. */
-export async function removeUnfinished(outputDir: string): Promise<void> {
-  for (const name of await readdir(outputDir).catch(() => [])) {
-    if (name.startsWith(ASIDE) || TEMPORARY.test(name))
-      await rm(join(outputDir, name), { recursive: true, force: true });
+/** undefined when there is no such folder */
+async function moveAside(path: string, why: Aside): Promise<string | undefined> {
+  const old = join(dirname(path), asideName(checkpointStep(basename(path))!, why));
+  try {
+    await rename(path, old);
+    return old;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
   }
+}
+
+/** Removes a checkpoint; killed in the middle, it leaves no half of one under its name. */
+async function discard(path: string): Promise<void> {
+  const old = await moveAside(path, "gone");
+  if (old) await rm(old, { recursive: true, force: true });
+}
+
+/**
+ * Puts right what a killed process left: a whole checkpoint whose place is empty gets its name, and what was half written
+ * goes. Names that are not surely a run's own are left alone.
+ */
+export async function tidy(outputDir: string): Promise<void> {
+  const names = await readdir(outputDir).catch(() => []);
+  // A new one before the old one that it replaces: the first to find the place empty takes it.
+  for (const wanted of ASIDE) {
+    for (const name of names) {
+      const { step, why } = readAsideName(name) ?? {};
+      if (step === undefined || why !== wanted) continue;
+      const path = join(outputDir, name);
+      const place = join(outputDir, checkpointName(step));
+      const empty = why !== "gone" && (await stat(place).catch(() => undefined)) === undefined;
+      if (empty && (await damage(path)) === undefined) await rename(path, place);
+      else await rm(path, { recursive: true, force: true });
+    }
+  }
+  for (const name of names) if (isPartial(name)) await rm(join(outputDir, name), { force: true });
 }
 
 /**
  * Keeps `limit` checkpoints: the one of update `saved` and the best always, and of the others the newest. Those of later
- * updates are the oldest: the run went on from before them, because they were damaged or because it was told to.
+ * updates are the oldest: the run went on from before them, because they were damaged or because it was told to. Damaged
+ * ones are left to the person, and do not count.
  */
 export async function rotate(
   outputDir: string,
   saved: number,
   limit: number | null,
   best: string | null = null,
+  damaged: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   if (limit === null) return;
-  const all = await listCheckpoints(outputDir);
+  const all = (await listCheckpoints(outputDir)).filter(({ path }) => !damaged.has(path));
   const checkpoints = [...all.filter(({ step }) => step > saved), ...all.filter(({ step }) => step <= saved)];
   const others = checkpoints.filter(({ step, path }) => step !== saved && !isFolder(path, best));
   const room = Math.max(0, limit - (checkpoints.length - others.length));
-  for (const { path } of others.slice(0, Math.max(0, others.length - room))) await discard(path);
+  for (const { path } of others.slice(0, Math.max(0, others.length - room))) {
+    if (await looksWhole(path)) await discard(path);
+  }
 }
 
 const isFolder = (path: string, other: string | null) => other !== null && basename(path) === basename(other);
@@ -105,23 +149,33 @@ export async function keepOnly(outputDir: string, best: string): Promise<void> {
 async function obstacle(path: string): Promise<string | undefined> {
   const reason = await damage(path);
   if (reason) return `is damaged: ${reason}`;
-  const resumable = await stat(join(path, OPTIMIZER)).catch(() => undefined);
-  return resumable ? undefined : "was saved with save_only_model, without the optimizer's state";
+  const names = await readdir(path);
+  if (!names.includes(OPTIMIZER)) return "was saved with save_only_model, without the optimizer's state";
+  if (!names.includes(RNG)) return `is damaged: it has no ${RNG}`;
+  try {
+    await readCheckpointState(path);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof DamagedCheckpoint)) throw error;
+    return `is damaged: ${error.message}`;
+  }
 }
 
 /**
  * The checkpoint to resume from: the newest whose files are what its manifest says, or the named one.
  * @param wanted true, or a checkpoint's path
+ * @param damaged paths of damaged ones that are known already; those that are found are added
  * @throws UserError when there is none, or the named one is damaged
  */
 export async function findCheckpoint(
   outputDir: string,
   wanted: true | string,
   log: (line: string) => void,
+  damaged: Set<string> = new Set(),
 ): Promise<CheckpointFolder> {
   if (wanted !== true) {
-    const step = Number(/checkpoint-(\d+)\/?$/.exec(wanted)?.[1] ?? Number.NaN);
-    if (!Number.isInteger(step) || !(await stat(join(wanted, MANIFEST)).catch(() => undefined))) {
+    const step = checkpointStep(basename(wanted));
+    if (step === undefined || !(await stat(join(wanted, MANIFEST)).catch(() => undefined))) {
       throw new UserError(
         `resume_from_checkpoint: ${wanted} is no checkpoint of slimtune (a folder checkpoint-N with a ${MANIFEST}). Use true for the newest in output_dir.`,
       );
@@ -132,9 +186,11 @@ export async function findCheckpoint(
   }
   const checkpoints = await listCheckpoints(outputDir);
   for (const checkpoint of checkpoints.reverse()) {
+    if (damaged.has(checkpoint.path)) continue;
     const reason = await obstacle(checkpoint.path);
     if (!reason) return checkpoint;
     log(`Checkpoint ${checkpoint.path} ${reason}. It is left alone.`);
+    damaged.add(checkpoint.path);
   }
   throw new UserError(
     `resume_from_checkpoint: there is no ${checkpoints.length ? "usable " : ""}checkpoint in output_dir ${outputDir}. Leave resume_from_checkpoint out to start from the beginning.`,

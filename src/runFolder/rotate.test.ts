@@ -1,13 +1,16 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, truncateSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { keepOnly, rotate } from "./checkpoints.js";
+import { keepOnly, rotate, writeCheckpoint } from "./checkpoints.js";
 
 let folder: string;
-beforeEach(() => {
+beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "slimtune-rotate-"));
-  for (const step of [2, 4, 10, 6, 8]) mkdirSync(join(folder, `checkpoint-${step}`));
+  for (const step of [2, 4, 10, 6, 8]) {
+    await writeCheckpoint(folder, step, (aside) => writeFile(join(aside, "weights"), String(step)));
+  }
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
@@ -36,6 +39,13 @@ describe("save_total_limit", () => {
   it("counts checkpoints of later updates as the oldest: the run went on from before them", async () => {
     await rotate(folder, 6, 2, join(folder, "checkpoint-4"));
     expect(left()).toEqual([4, 6]);
+  });
+
+  it("leaves damaged checkpoints to the person, and does not count them", async () => {
+    truncateSync(join(folder, "checkpoint-2", "weights"));
+    rmSync(join(folder, "checkpoint-4", "manifest.json"));
+    await rotate(folder, 10, 1, null, new Set([join(folder, "checkpoint-8")]));
+    expect(left()).toEqual([2, 4, 8, 10]);
   });
 
   it("1 leaves only the best at the end", async () => {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { release } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { tryAddon } from "./build.js";
 import { cacheDir } from "./cache.js";
 import { cudaLibraries } from "./cuda.js";
@@ -9,7 +9,7 @@ import { run } from "./exec.js";
 import { type Attempt, findLibtorch } from "./find.js";
 import { type CpuInfo, readCpu, readMemory, readNvidia } from "./hardware.js";
 import { inspectLibtorch, type Libtorch } from "./libtorch.js";
-import { type NativePaths, nativePaths, PACKAGE_ROOT } from "./paths.js";
+import { type NativePaths, nativePaths, packageVersion } from "./paths.js";
 import { askPip, askPython, pythonCandidates } from "./python.js";
 import { buildHash, readRecord } from "./record.js";
 import { compilerName, versionOf } from "./toolchain.js";
@@ -60,7 +60,7 @@ export async function examineSystem(
     record !== undefined && libtorch?.built_against === true && buildHash(paths, libtorch) === record.hash;
   const { engine, reason } = built ? await askEngine(paths) : { engine: null, reason: "not built" };
   return {
-    slimtune: (JSON.parse(readFileSync(join(PACKAGE_ROOT, "package.json"), "utf8")) as { version: string }).version,
+    slimtune: packageVersion(),
     node: process.version,
     os: await osName(),
     cpu: await readCpu(),

@@ -1,8 +1,14 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** The package's root: two folders above this file, both in `src/` and in `dist/`. */
 export const PACKAGE_ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+/** slimtune's own version. */
+export function packageVersion(): string {
+  return (JSON.parse(readFileSync(join(PACKAGE_ROOT, "package.json"), "utf8")) as { version: string }).version;
+}
 
 export interface NativePaths {
   /** C++ sources with their CMakeLists.txt. */

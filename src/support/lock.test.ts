@@ -1,11 +1,11 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
-import { hostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeEach, expect, test } from "vitest";
 import { temporaryFolder } from "../../tests/setup/fakes.js";
-import { withLock } from "./lock.js";
+import { tryLock, withLock } from "./lock.js";
+import { describeProcess, thisProcess } from "./process.js";
 
 let folder: string;
 let lock: string;
@@ -26,7 +26,7 @@ test("one at a time, and the others are told once whom they wait for", async () 
   };
   await Promise.all([1, 2, 3].map(() => withLock(lock, (holder) => told.push(holder), work)));
   expect(most).toBe(1);
-  expect(told).toEqual(Array(2).fill(`process ${process.pid} on ${hostname()}`));
+  expect(told).toEqual(Array(2).fill(describeProcess(thisProcess())));
   expect(readdirSync(join(folder, "deep"))).toEqual([]);
 });
 
@@ -48,7 +48,11 @@ const leave = (text: string, ageMs = 0) => {
   utimesSync(lock, then, then);
 };
 test.each([
-  ["of a dead process", () => leave(JSON.stringify({ pid: deadPid, host: hostname(), token: "a" }))],
+  ["of a dead process", () => leave(JSON.stringify({ ...thisProcess(), pid: deadPid, token: "a" }))],
+  [
+    "of an earlier process with the number of a living one",
+    () => leave(JSON.stringify({ ...thisProcess(), started: "before", token: "d" })),
+  ],
   ["without a heartbeat for a minute", () => leave(JSON.stringify({ pid: 1, host: "elsewhere", token: "b" }), 61_000)],
   ["that was cut short, after a minute", () => leave("{", 61_000)],
 ])("a lock %s is taken over", async (_name, make) => {
@@ -87,4 +91,14 @@ test("a living lock of another machine is waited for", async () => {
   expect(told).toEqual([`process ${deadPid} on elsewhere`]);
   rmSync(lock);
   expect(await waiting).toBe("done");
+});
+
+test("whoever does not wait is told who holds it", () => {
+  const lock = join(folder, ".lock");
+  const held = tryLock(lock);
+  expect(tryLock(lock)).toBe(describeProcess(thisProcess()));
+  if (typeof held === "string") throw new Error(held);
+  held.release();
+  expect(readdirSync(folder)).toEqual([]);
+  expect(typeof tryLock(lock)).toBe("object");
 });

@@ -1,3 +1,5 @@
+import { shown } from "./plainText.js";
+
 /** Where set-up talks to the user: stderr, so that stdout stays free for results. */
 export interface Output {
   write(text: string): unknown;
@@ -30,6 +32,7 @@ const LINE_EVERY_MS = 10_000;
 
 /** A bar on a terminal; otherwise a plain line now and then. */
 export function createMeter(label: string, format: (value: number) => string, out: Output = process.stderr): Meter {
+  const title = shown(label);
   const start = Date.now();
   let shownAt = out.isTTY ? 0 : start;
   let drawn = false;
@@ -42,12 +45,12 @@ export function createMeter(label: string, format: (value: number) => string, ou
       const amount = total ? `${format(done)} of ${format(total)}` : format(done);
       const left = total && done > 0 ? `, ${formatSeconds((seconds * (total - done)) / done)} left` : "";
       if (!out.isTTY) {
-        out.write(`${label}: ${amount}${left}\n`);
+        out.write(`${title}: ${amount}${left}\n`);
         return;
       }
       const filled = total ? Math.round((20 * Math.min(done, total)) / total) : 0;
       const bar = total ? ` [${"#".repeat(filled)}${"-".repeat(20 - filled)}]` : "";
-      out.write(`\r\x1b[K${`${label}${bar} ${amount}${left}`.slice(0, (out.columns ?? 80) - 1)}`);
+      out.write(`\r\x1b[K${`${title}${bar} ${amount}${left}`.slice(0, (out.columns ?? 80) - 1)}`);
       drawn = true;
     },
     end() {

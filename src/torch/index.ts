@@ -11,5 +11,15 @@ export * as ops from "./ops.js";
 export * as optimizerOps from "./optimizerOps.js";
 export { isOutOfMemory } from "./outOfMemory.js";
 export { PAGE_ALIGNMENT, PageStore } from "./pageStore.js";
-export { manualSeed, RandomGenerator, replayRng, rngState, saveRng, setDeterministic, setRngState } from "./random.js";
+export {
+  manualSeed,
+  RandomGenerator,
+  replayRng,
+  rngState,
+  rngStates,
+  saveRng,
+  setDeterministic,
+  setRngState,
+  setRngStates,
+} from "./random.js";
 export { dtypeBytes, flush, keep, liveTensors, scope, Tensor } from "./tensor.js";

@@ -41,6 +41,17 @@ export function setRngState(state: Uint8Array, device: Device = "cpu"): void {
   loadNative().setRngState(state, device);
 }
 
+/** The states of all default generators that a run on this device draws from, by device. */
+export async function rngStates(device: Device): Promise<Map<Device, Uint8Array>> {
+  const states = new Map<Device, Uint8Array>();
+  for (const name of new Set<Device>(["cpu", device])) states.set(name, await rngState(name));
+  return states;
+}
+
+export function setRngStates(states: ReadonlyMap<Device, Uint8Array>): void {
+  for (const [name, state] of states) setRngState(state, name);
+}
+
 /** The state of a device's default generator at this place among the ops, for `replayRng`: nothing is waited for. */
 export function saveRng(device: Device): Tensor {
   return new Tensor(loadNative().saveRng(device));

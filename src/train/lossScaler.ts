@@ -1,14 +1,5 @@
 /** The dynamic loss scale of fp16, as torch.amp.GradScaler moves it. */
-
-/** What a checkpoint keeps of it. */
-export interface LossScalerState {
-  scale: number;
-  /** Updates without an overflow since the scale last changed. */
-  growth: number;
-  /** Updates that overflowed, of the run and since the last log. */
-  overflows: number;
-  overflowsSinceLog: number;
-}
+import type { LossScalerState } from "../runFolder/state.js";
 
 /** GradScaler's own numbers. */
 const INITIAL = 65536;
@@ -22,10 +13,10 @@ const INTERVAL = 2000;
  * left out and the scale halved; after many good updates it is doubled.
  */
 export class LossScaler {
-  state: LossScalerState;
+  state: LossScalerState = { scale: INITIAL, growth: 0, overflows: 0, overflowsSinceLog: 0 };
 
-  constructor(state: Partial<LossScalerState> = {}) {
-    this.state = { scale: INITIAL, growth: 0, overflows: 0, overflowsSinceLog: 0, ...state };
+  restore(state: LossScalerState): void {
+    this.state = { ...state };
   }
 
   get scale(): number {

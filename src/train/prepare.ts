@@ -10,8 +10,8 @@ import type { Tokenizer } from "../data/tokenizer.js";
 import { evaluates, loadEvaluation } from "../evaluate/evaluationData.js";
 import { resolveModel } from "../hub/index.js";
 import type { Layout, Sequence } from "../models/batch.js";
-import type { CausalLM, Objective } from "../models/causalLM.js";
-import { type ModelConfig, readModelConfig } from "../models/config.js";
+import type { CausalLM } from "../models/causalLM.js";
+import { readModelConfig } from "../models/config.js";
 import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
 import { applyTf32, type Precision, precisionFor } from "../models/precision.js";
@@ -20,11 +20,14 @@ import type { TrainedParameter } from "../optim/optimizer.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
 import { addLora } from "../peft/lora.js";
+import type { RunIdentity } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
+import { elementCount } from "../support/shape.js";
 import { chooseDevice, type Device, manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
+import type { Objective } from "./accumulate.js";
 import { checkExamples } from "./health/checkExamples.js";
-import { type HealthConfigInput, healthConfig } from "./health/config.js";
-import { type RunIdentity, runIdentity } from "./saving/identity.js";
+import { type HealthConfig, type HealthConfigInput, healthConfig } from "./health/config.js";
+import { runIdentity } from "./saving/identity.js";
 
 export interface RunSpec {
   model: string;
@@ -55,6 +58,8 @@ export interface PreparedRun {
   objective: Objective;
   passTokens: number;
   recomputeEvery: number;
+  /** What ends an answer instead of the tokenizer's own token, where `eos_token` names it. */
+  eos?: { token: string; id: number };
   /** Absent: all weights are trained. */
   lora?: { config: LoraConfig; paths: string[] };
   parameters: TrainedParameter[];
@@ -62,10 +67,15 @@ export interface PreparedRun {
   identity: RunIdentity;
 }
 
+export interface PrepareOptions {
+  /** What to do about data that would spoil the run; default: as the key `health` has it. */
+  health?: HealthConfig;
+  log: (line: string) => void;
+  signal?: AbortSignal;
+}
+
 /** Enough rows for matrix products to be fast; more gains little time and takes memory (docs/performance.md). */
 const PASS_TOKENS = 512;
-
-const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
 
 /**
  * Reads and tokenises the dataset, then loads the model: bad input is found before anything large is in memory.
@@ -74,8 +84,7 @@ const count = (shape: readonly number[]) => shape.reduce((product, size) => prod
 export async function prepareRun(
   spec: RunSpec,
   args: TrainingArguments,
-  log: (line: string) => void,
-  signal?: AbortSignal,
+  { health = healthConfig(spec.health, args), log, signal }: PrepareOptions,
 ): Promise<PreparedRun> {
   if (spec.adapter && spec.lora) {
     throw new UserError(
@@ -88,10 +97,13 @@ export async function prepareRun(
   const config = await readModelConfig(modelFolder);
   const { maxPositions, vocabSize } = config;
   const source = { modelFolder, maxPositions, vocabSize };
-  const health = healthConfig(spec.health, args);
+  let eos: PreparedRun["eos"];
   const inspect = async (rows: readonly Row[], { examples, report }: TokenizedDataset, tokenizer: Tokenizer) => {
-    const { stops, text } = await stopTokens(tokenizer, config, modelFolder, args);
-    for (const note of checkExamples({ rows, examples, report, stops, stopText: text }, health)) log(note);
+    const { eosToken, eosTokenId } = args.eos_token === null ? tokenizer : tokenizer.withEosToken(args.eos_token);
+    if (args.eos_token !== null) eos = { token: args.eos_token, id: eosTokenId! };
+    const stops = new Set([...config.eosTokenIds, ...(await generationStops(modelFolder))]);
+    if (eosTokenId !== undefined) stops.add(eosTokenId);
+    for (const note of checkExamples({ rows, examples, report, stops, stopText: eosToken }, health)) log(note);
   };
   const { examples, report } = await loadExamples(spec.dataset, source, args, args.packing, signal, inspect);
   signal?.throwIfAborted();
@@ -117,7 +129,7 @@ export async function prepareRun(
 
   const parameters = trainedParameters(model, lora);
   for (const { tensor } of parameters) setRequiresGrad(tensor, true);
-  const trained = parameters.reduce((sum, { shape }) => sum + count(shape), 0);
+  const trained = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   for (const line of describeReport(report)) log(line);
   for (const line of evaluation ? describeReport(evaluation.report) : []) log(`eval_dataset: ${line}`);
   return {
@@ -137,6 +149,7 @@ export async function prepareRun(
     },
     objective: { labelSmoothing: args.label_smoothing_factor, neftuneAlpha: args.neftune_noise_alpha },
     recomputeEvery: recomputeEvery(args),
+    eos,
     passTokens: drawsNothing(model, args) ? PASS_TOKENS : 0,
     lora,
     parameters,
@@ -160,14 +173,6 @@ export async function prepareRun(
 function drawsNothing(model: CausalLM, args: TrainingArguments): boolean {
   const dropout = [...model.linears.values()].some(({ lora }) => lora !== undefined && lora.dropout > 0);
   return !dropout && args.neftune_noise_alpha === null && model.config.rope.type !== "dynamic";
-}
-
-/** The tokens that end an answer when the trained model generates. */
-async function stopTokens(tokenizer: Tokenizer, config: ModelConfig, modelFolder: string, args: TrainingArguments) {
-  const { eosTokenId, eosToken } = args.eos_token === null ? tokenizer : tokenizer.withEosToken(args.eos_token);
-  const stops = new Set([...config.eosTokenIds, ...(await generationStops(modelFolder))]);
-  if (eosTokenId !== undefined) stops.add(eosTokenId);
-  return { stops, text: eosToken };
 }
 
 async function adapt(model: CausalLM, { lora, adapter }: RunSpec): Promise<PreparedRun["lora"]> {

@@ -1,24 +1,49 @@
-/** What people and programs ask of a run while it goes: stop, pause, save. */
-
+/** What people and programs ask of a run while it goes: stop, pause, save, evaluate, change a setting. */
 import type { EventHub } from "../callbacks/events.js";
+import type { Settable, SettableValues } from "../runFolder/control.js";
 import { UserError } from "../support/errors.js";
 
-interface SaveRequest {
-  resolve: (path: string) => void;
-  reject: (reason: unknown) => void;
+/** How the loop meets what it was asked for. */
+export interface Actions {
+  /** @returns the checkpoint's path */
+  save(): Promise<string>;
+  /** @returns undefined when the run was asked to stop on the way */
+  evaluate(): Promise<Record<string, number> | undefined>;
+  /** @throws UserError for values that cannot be; nothing has changed then */
+  set(values: SettableValues): SettingChange[];
+  /** Lets everyone know that the run is paused while `work` goes on. */
+  paused<T>(work: () => Promise<T>): Promise<T>;
+}
+
+export interface SettingChange {
+  name: Settable;
+  from: number | null;
+  to: number;
+}
+
+interface Waiting {
+  meet(actions: Actions): Promise<void>;
+  reject(reason: unknown): void;
 }
 
 /** Wishes that the loop meets after the update at hand. */
 export class Requests {
   readonly #stop = new AbortController();
   readonly #events: EventHub;
+  readonly #onChange: (changes: readonly SettingChange[], step: number, id: string) => Promise<void>;
   #paused = false;
   #over = false;
-  #saves: SaveRequest[] = [];
+  #step = 0;
+  #waiting: Waiting[] = [];
   #wake: () => void = () => {};
 
-  constructor(events: EventHub) {
+  /** @param onChange keeps changed settings, before the next update is made with them */
+  constructor(
+    events: EventHub,
+    onChange: (changes: readonly SettingChange[], step: number, id: string) => Promise<void>,
+  ) {
     this.#events = events;
+    this.#onChange = onChange;
   }
 
   /** Aborts when the run is to end early. */
@@ -28,6 +53,10 @@ export class Requests {
 
   get stopRequested(): boolean {
     return this.#stop.signal.aborted;
+  }
+
+  get over(): boolean {
+    return this.#over;
   }
 
   stop(): void {
@@ -46,31 +75,43 @@ export class Requests {
 
   /** Resolves to the path of a checkpoint of the update at hand, or of this moment in a pause. */
   saveNow(): Promise<string> {
-    if (this.#over) return Promise.reject(new UserError("saveNow(): the run is over; nothing more can be saved."));
-    return new Promise((resolve, reject) => {
-      this.#saves.push({ resolve, reject });
-      this.#wake();
+    return this.#ask("saveNow()", "the checkpoint", (actions) => actions.save(), { endsRun: true });
+  }
+
+  /** Resolves to the metrics of an evaluation after the update at hand. */
+  evaluateNow(): Promise<Record<string, number>> {
+    return this.#ask("evaluateNow()", "the evaluation", async (actions) => {
+      const metrics = await actions.evaluate();
+      if (metrics) return metrics;
+      throw new UserError("evaluateNow(): the run was asked to stop during the evaluation.");
     });
   }
 
   /**
-   * The loop's stop between two updates: saves where that is wished for, and waits out a pause.
+   * Changes settings after the update at hand.
+   * @param id of the request, for run.json
+   */
+  set(values: SettableValues, id: string): Promise<SettingChange[]> {
+    return this.#ask("set()", "the change", async (actions) => {
+      const changes = actions.set(values);
+      await this.#onChange(changes, this.#step, id);
+      return changes;
+    });
+  }
+
+  /**
+   * The loop's stop between two updates: does what is asked, and waits out a pause.
    * @returns milliseconds spent in a pause
    */
-  async between(step: number, save: () => Promise<string>): Promise<number> {
-    await this.#save(save);
+  async between(step: number, actions: Actions): Promise<number> {
+    this.#step = step;
+    await this.#meet(actions);
     if (!this.#paused || this.stopRequested) return 0;
     const begun = performance.now();
     this.#events.push({ type: "pause", step });
     const alive = setInterval(() => {}, 2 ** 30); // a paused run keeps its process
     try {
-      while (this.#paused && !this.stopRequested) {
-        await this.#save(save);
-        if (!this.#paused || this.stopRequested || this.#saves.length > 0) continue;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      }
+      await actions.paused(() => this.#waitOut(actions));
     } finally {
       clearInterval(alive);
       this.#wake = () => {};
@@ -79,24 +120,42 @@ export class Requests {
     return performance.now() - begun;
   }
 
-  /** The run is over: whoever still waits for a checkpoint hears why there is none. */
-  end(reason?: unknown): void {
-    this.#over = true;
-    for (const { reject } of this.#saves.splice(0)) {
-      reject(reason ?? new UserError("saveNow(): the run ended before the checkpoint was due."));
+  async #waitOut(actions: Actions): Promise<void> {
+    while (this.#paused && !this.stopRequested) {
+      await this.#meet(actions);
+      if (!this.#paused || this.stopRequested || this.#waiting.length > 0) continue;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
     }
   }
 
-  async #save(save: () => Promise<string>): Promise<void> {
-    while (this.#saves.length > 0) {
-      const requests = this.#saves.splice(0);
-      try {
-        const path = await save();
-        for (const { resolve } of requests) resolve(path);
-      } catch (error) {
-        for (const { reject } of requests) reject(error);
-        throw error;
-      }
-    }
+  /** The run is over: whoever still waits hears why nothing came of it. */
+  end(reason?: unknown): void {
+    this.#over = true;
+    for (const { reject } of this.#waiting.splice(0)) reject(reason);
+  }
+
+  /** @param endsRun whether the run ends too when the wish cannot be met; else a UserError is the asker's alone */
+  #ask<T>(call: string, what: string, meet: (actions: Actions) => Promise<T>, { endsRun = false } = {}): Promise<T> {
+    if (this.#over) return Promise.reject(new UserError(`${call}: the run is over.`));
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.push({
+        meet: async (actions) => {
+          try {
+            resolve(await meet(actions));
+          } catch (error) {
+            reject(error);
+            if (endsRun || !(error instanceof UserError)) throw error;
+          }
+        },
+        reject: (reason) => reject(reason ?? new UserError(`${call}: the run ended before ${what} was due.`)),
+      });
+      this.#wake();
+    });
+  }
+
+  async #meet(actions: Actions): Promise<void> {
+    for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) await next.meet(actions);
   }
 }

@@ -4,6 +4,7 @@ import type { TrainingArguments } from "../arguments/index.js";
 import { describePrecision } from "../models/precision.js";
 import { describeQuantization } from "../models/quantization.js";
 import type { Optimizer, PagingStats } from "../optim/optimizer.js";
+import { elementCount } from "../support/shape.js";
 import { DEVICES, type Plan } from "./plan.js";
 import type { PreparedRun } from "./prepare.js";
 
@@ -17,7 +18,7 @@ function value(setting: unknown): string {
 export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Plan, optimizer: Optimizer): string[] {
   const states = optimizer.describe();
   const settings = Object.entries(args.nonDefault()).map(([name, setting]) => `${name}=${value(setting)}`);
-  const trained = run.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const trained = run.parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const share = ((100 * trained) / run.totalParameters).toFixed(2);
   const { packing } = run.report;
   const count = number(run.examples.length);

@@ -1,28 +1,37 @@
 /** The public face of a run: checks, prepares, trains, cleans up. */
-import { rmdir } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { rm, rmdir } from "node:fs/promises";
+import { join } from "node:path";
 import { TrainingArguments, type TrainingArgumentsInput } from "../arguments/index.js";
 import { CallbackHandler, DefaultFlowCallback, type TrainerCallback } from "../callbacks/callbacks.js";
 import { EarlyStoppingCallback, type EarlyStoppingOptions } from "../callbacks/earlyStopping.js";
 import { EventHub, EventsCallback, type TrainingEvent } from "../callbacks/events.js";
 import { ProfilerCallback } from "../callbacks/profile/profiler.js";
 import { createReporters, type Outcome, type Reporter } from "../callbacks/reporters/index.js";
+import { StatusCallback } from "../callbacks/status.js";
 import { checkEvaluation } from "../evaluate/evaluationChecks.js";
 import { type ComputeMetrics, Evaluator } from "../evaluate/evaluator.js";
 import { explainMemory, trainingAdvice } from "../memory/outOfMemory.js";
 import type { Optimizer } from "../optim/optimizer.js";
-import { type CheckpointFolder, findCheckpoint, removeUnfinished } from "../runFolder/checkpoints.js";
+import { DamagedCheckpoint } from "../runFolder/checkpointState.js";
+import { type CheckpointFolder, findCheckpoint, tidy } from "../runFolder/checkpoints.js";
+import type { SettableValues } from "../runFolder/control.js";
+import { HEALTH_LOG, RUN } from "../runFolder/files.js";
 import { openOutputDir } from "../runFolder/outputDir.js";
+import { RecordWriter } from "../runFolder/record.js";
+import type { TrainOutput } from "../runFolder/state.js";
+import { type Phase, StatusWriter } from "../runFolder/status.js";
+import { ControlFile } from "./controlFile.js";
 import { type HealthConfig, healthConfig } from "./health/config.js";
 import { HealthWatch } from "./health/watch.js";
-import type { TrainOutput } from "./ledger.js";
 import { Loop } from "./loop.js";
 import { createOptimizer } from "./optimizers.js";
-import { planRun } from "./plan.js";
 import { type PreparedRun, prepareRun, type RunSpec } from "./prepare.js";
-import { Requests } from "./requests.js";
-import { restore } from "./saving/resumable.js";
-import { resumeState } from "./saving/resume.js";
+import { Requests, type SettingChange } from "./requests.js";
+import { recordedConfig, runStart } from "./runStart.js";
+import { Settings } from "./settings.js";
 import { describePaging, describeRun } from "./summary.js";
+import { UpdateFailure } from "./update.js";
 
 export interface TrainerConfig extends RunSpec {
   /** End the run when evaluations stop getting better. */
@@ -37,6 +46,15 @@ export interface TrainerConfig extends RunSpec {
   log?: (line: string) => void;
 }
 
+/** What a run has open while it goes, beside the model. */
+interface Folder {
+  record: RecordWriter;
+  status: StatusWriter;
+  control: ControlFile;
+  /** Checkpoints that were found damaged. */
+  damaged: Set<string>;
+}
+
 /** Fine-tunes a model: `await new Trainer({ model, dataset, lora, training_args }).train()`. */
 export class Trainer {
   readonly args: TrainingArguments;
@@ -47,7 +65,8 @@ export class Trainer {
   readonly #health: HealthConfig;
   readonly #reporters: Reporter[];
   readonly #events = new EventHub();
-  readonly #requests = new Requests(this.#events);
+  readonly #requests: Requests;
+  #record: RecordWriter | undefined;
   #running: Promise<TrainOutput> | undefined;
 
   /** @throws UserError listing every problem of the arguments */
@@ -58,6 +77,7 @@ export class Trainer {
     this.#log = config.log ?? ((line) => process.stderr.write(`${line}\n`));
     this.#health = healthConfig(config.health, this.args);
     this.#reporters = createReporters(this.args, this.#log);
+    this.#requests = new Requests(this.#events, (...change) => this.#keepChanges(...change));
     this.#callbacks = [...(config.callbacks ?? [])];
     if (config.early_stopping) this.#callbacks.push(new EarlyStoppingCallback(config.early_stopping));
     if (config.profile !== undefined) this.#callbacks.push(new ProfilerCallback(config.profile, this.#log));
@@ -69,7 +89,7 @@ export class Trainer {
     this.#requests.stop();
   }
 
-  /** Waits after the update at hand, until `resume()`; `requestStop()` and `saveNow()` work in between. */
+  /** Waits after the update at hand, until `resume()`; all other requests work in between. */
   pause(): void {
     this.#requests.pause();
   }
@@ -85,6 +105,22 @@ export class Trainer {
    */
   saveNow(): Promise<string> {
     return this.#requests.saveNow();
+  }
+
+  /**
+   * Measures the model after the update at hand; resolves to the metrics.
+   * @throws UserError without an eval_dataset, or when the run ends before that
+   */
+  evaluateNow(): Promise<Record<string, number>> {
+    return this.#requests.evaluateNow();
+  }
+
+  /**
+   * Changes settings after the update at hand: the run goes on as if it had been resumed with them.
+   * @throws UserError for a value that cannot be, or when the run ends before that; nothing has changed then
+   */
+  async set(values: SettableValues): Promise<void> {
+    await this.#requests.set(values, randomUUID());
   }
 
   /**
@@ -115,14 +151,11 @@ export class Trainer {
   async #watched(): Promise<TrainOutput> {
     let outcome: Outcome = "failed";
     try {
-      const output = await this.#prepareAndRun();
+      const output = await this.#inFolder();
       outcome = output.interrupted ? "interrupted" : "finished";
-      this.#requests.end();
       this.#events.end({ type: "end", output });
       return output;
-    } catch (cause) {
-      const error = explainMemory(cause, trainingAdvice(this.args));
-      this.#requests.end(error);
+    } catch (error) {
       this.#events.end({ type: "error", error });
       throw error;
     } finally {
@@ -130,19 +163,77 @@ export class Trainer {
     }
   }
 
-  async #prepareAndRun(): Promise<TrainOutput> {
+  /** Holds the folder of the run while it goes, and keeps its record and its status. */
+  async #inFolder(): Promise<TrainOutput> {
     const { args } = this;
+    const folder = args.output_dir;
+    const resuming = Boolean(args.resume_from_checkpoint);
     for (const note of this.#notes) this.#log(note);
+    const { made, lock } = await openOutputDir(folder, resuming).catch((error) => {
+      this.#requests.end(error);
+      throw error;
+    });
+    let record: RecordWriter | undefined;
+    let status: StatusWriter | undefined;
+    let control: ControlFile | undefined;
+    let begun = false;
+    /** A start that never began leaves the folder as it found it. */
+    const end = async (phase: Phase, error: unknown = undefined) => {
+      this.#requests.end(error);
+      await control?.close();
+      if (begun) return status?.end({ phase, error: error === undefined ? null : (error as Error).message });
+      await status?.takeBack();
+      await record?.takeBack();
+    };
+    try {
+      record = await RecordWriter.start(folder, recordedConfig(this.#config, args), runStart(), resuming);
+      this.#record = record;
+      status = await StatusWriter.open(folder, record.record.id, this.#log);
+      control = await this.#openControl(folder, status);
+      const output = await this.#prepareAndRun({ record, status, control, damaged: new Set() }, () => {
+        begun = true;
+      });
+      await end(output.interrupted ? "interrupted" : "finished");
+      return output;
+    } catch (cause) {
+      const memory = cause instanceof UpdateFailure && cause.kind === "memory" ? cause.cause : cause;
+      const error = explainMemory(memory, trainingAdvice(args));
+      await end("failed", error).catch(() => {}); // of the two errors, this is the one to tell
+      throw error;
+    } finally {
+      lock.release();
+      if (made && !begun) await rmdir(folder).catch(() => {}); // as if it had never been
+    }
+  }
+
+  #openControl(folder: string, status: StatusWriter): Promise<ControlFile> {
+    return ControlFile.open(
+      folder,
+      this.#requests,
+      () => status.step,
+      (answer) => {
+        status.answer(answer);
+        for (const reporter of this.#reporters) void reporter.onControl?.(answer);
+      },
+    );
+  }
+
+  /** @param onBegin called when everything is loaded and fits */
+  async #prepareAndRun(folder: Folder, onBegin: () => void): Promise<TrainOutput> {
+    const { args } = this;
     const wanted = args.resume_from_checkpoint;
-    const made = await openOutputDir(args.output_dir, Boolean(wanted));
-    let checkpoint: CheckpointFolder | undefined;
+    await tidy(args.output_dir);
+    const checkpoint = wanted
+      ? await findCheckpoint(args.output_dir, wanted as true | string, this.#log, folder.damaged)
+      : undefined;
     let run: PreparedRun;
     try {
-      if (wanted) checkpoint = await findCheckpoint(args.output_dir, wanted as true | string, this.#log);
-      await removeUnfinished(args.output_dir);
-      run = await prepareRun(this.#config, args, this.#log, this.#requests.stopSignal);
+      run = await prepareRun(this.#config, args, {
+        health: this.#health,
+        log: this.#log,
+        signal: this.#requests.stopSignal,
+      });
     } catch (error) {
-      if (made) await rmdir(args.output_dir).catch(() => {}); // as if it had never been
       if (!this.#requests.stopRequested || (error as Error).name !== "AbortError") throw error;
       return {
         global_step: checkpoint?.step ?? 0,
@@ -152,38 +243,45 @@ export class Trainer {
         checkpoint: checkpoint?.path,
       };
     }
-    return this.#runPrepared(run, checkpoint);
+    return this.#runPrepared(run, checkpoint, folder, onBegin);
   }
 
-  async #runPrepared(run: PreparedRun, checkpoint: CheckpointFolder | undefined): Promise<TrainOutput> {
+  async #runPrepared(
+    run: PreparedRun,
+    checkpoint: CheckpointFolder | undefined,
+    { record, status, control, damaged }: Folder,
+    onBegin: () => void,
+  ): Promise<TrainOutput> {
     const { args } = this;
     const { computeMetrics } = this.#config;
     let optimizer: Optimizer | undefined;
     try {
-      const plan = planRun(run.examples.length, args);
+      const settings = new Settings(args, run.examples.length, record.record.changes);
       optimizer = createOptimizer(run.parameters, args, run.device);
-      for (const line of describeRun(run, args, plan, optimizer)) this.#log(line);
-      const loop = new Loop(run, plan, args, optimizer, {
+      for (const line of describeRun(run, args, settings.plan, optimizer)) this.#log(line);
+      const loop = new Loop(run, settings, optimizer, {
         callbacks: new CallbackHandler([
           new DefaultFlowCallback(),
           ...this.#callbacks,
           ...this.#reporters,
+          new StatusCallback(status),
           new EventsCallback(this.#events),
         ]),
         evaluator: run.evaluation && new Evaluator({ ...run, ...run.evaluation, args, computeMetrics }),
         log: this.#log,
-        stopRequested: () => this.#requests.stopRequested,
         requests: this.#requests,
+        control,
+        status,
+        damaged,
         health: new HealthWatch(this.#health, args.output_dir, this.#log, (incident) =>
           this.#events.push({ type: "health", step: incident.step, incident }),
         ),
       });
       await loop.initEnd();
-      if (checkpoint) {
-        const resumed = await resumeState(checkpoint.path, run, args, plan, this.#log);
-        await restore(checkpoint.path, run.lora ? "adapter_model" : "model", run.parameters, optimizer, run.device);
-        loop.continueFrom(resumed, checkpoint.path);
-      }
+      const resumed = checkpoint && (await this.#continueFrom(loop, checkpoint, damaged));
+      onBegin();
+      if (!resumed) await rm(join(args.output_dir, HEALTH_LOG), { force: true }); // of an earlier run that saved nothing
+      await record.planned(settings.plan, resumed?.step ?? 0);
       const output = await loop.run();
       const paging = describePaging(await optimizer.stats());
       if (paging) this.#log(paging);
@@ -192,5 +290,28 @@ export class Trainer {
       optimizer?.dispose();
       run.model.dispose();
     }
+  }
+
+  /** Goes on from the checkpoint; where the newest one was asked for and cannot be used after all, from the one before. */
+  async #continueFrom(loop: Loop, checkpoint: CheckpointFolder, damaged: Set<string>): Promise<CheckpointFolder> {
+    const { resume_from_checkpoint: wanted, output_dir } = this.args;
+    try {
+      await loop.continueFrom(checkpoint);
+      return checkpoint;
+    } catch (error) {
+      if (!(error instanceof DamagedCheckpoint) || wanted !== true) throw error;
+      this.#log(`Checkpoint ${checkpoint.path} is damaged: ${error.message}. It is left alone.`);
+      damaged.add(checkpoint.path);
+      return this.#continueFrom(loop, await findCheckpoint(output_dir, true, this.#log, damaged), damaged);
+    }
+  }
+
+  /** Changed settings are in run.json before an update is made with them, so that a resume makes them again. */
+  async #keepChanges(changes: readonly SettingChange[], step: number, id: string): Promise<void> {
+    const time = new Date().toISOString();
+    for (const { name, from, to } of changes) this.#log(`After update ${step}: ${name} ${to} (was ${from})`);
+    await this.#record?.changed(changes.map((change) => ({ id, time, step, ...change }))).catch((error: Error) => {
+      this.#log(`${RUN} cannot be written: ${error.message}. A resume will not know of the change.`);
+    });
   }
 }

@@ -1,15 +1,18 @@
 /** Every log entry as a line of JSON, as soon as it is there. */
+
 import { type FileHandle, open, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import type { TrainingArguments } from "../../arguments/index.js";
-import { writeSynced } from "../../runFolder/manifest.js";
-import type { LogEntry, TrainerControl, TrainerState } from "../callbacks.js";
+import type { ControlAnswer } from "../../runFolder/control.js";
+import { METRICS } from "../../runFolder/files.js";
+import type { LogEntry, TrainerState } from "../../runFolder/state.js";
+import { writeSynced } from "../../support/durable.js";
+import type { TrainerControl } from "../callbacks.js";
 import type { Reporter } from "./reporter.js";
 
-export const METRICS = "metrics.jsonl";
-
 /**
- * `output_dir/metrics.jsonl`: the entries of log_history, each with `step`, `epoch` and `time` (seconds since 1970).
+ * `output_dir/metrics.jsonl`: the entries of log_history, each with `step`, `epoch` and `time` (seconds since 1970), and
+ * lines `{step, control, time}` where someone steered the run.
  * A resumed run cuts the file back to what its checkpoint knows, so that no entry is there twice.
  */
 export class MetricsFile implements Reporter {
@@ -23,10 +26,8 @@ export class MetricsFile implements Reporter {
   }
 
   async onTrainBegin(args: TrainingArguments, state: TrainerState): Promise<void> {
-    const written = (await readFile(this.#path, "utf8").catch(() => "")).split("\n");
-    const kept = state.log_history.map((entry, i) =>
-      describes(written[i], entry) ? written[i] : JSON.stringify(entry),
-    );
+    const written = await readFile(this.#path, "utf8").catch(() => "");
+    const kept = keptLines(written.split("\n"), state);
     const aside = join(args.output_dir, `.${METRICS}.partial`);
     await writeSynced(aside, kept.map((line) => `${line}\n`).join(""));
     await rename(aside, this.#path);
@@ -43,16 +44,44 @@ export class MetricsFile implements Reporter {
     await this.#file?.appendFile(`${JSON.stringify(entry)}\n`);
   }
 
+  async onControl({ step, time, ...control }: ControlAnswer): Promise<void> {
+    await this.#file?.appendFile(`${JSON.stringify({ step, control, time: Date.parse(time) / 1000 })}\n`);
+  }
+
   async close(): Promise<void> {
     await this.#file?.close();
     this.#file = undefined;
   }
 }
 
-/** Whether a line is that entry, which a checkpoint remembers without its time. */
-function describes(line: string | undefined, entry: LogEntry): boolean {
+/** The lines of the entries that the checkpoint knows, and of what was asked of the run until then. */
+function keptLines(written: readonly string[], { log_history, global_step }: TrainerState): string[] {
+  if (global_step === 0 && log_history.length === 0) return []; // a new run
+  const kept: string[] = [];
+  let next = 0;
+  for (const line of written) {
+    if (isControl(line, global_step)) kept.push(line);
+    else if (next < log_history.length && describes(line, log_history[next]!)) {
+      kept.push(line);
+      next++;
+    }
+  }
+  return [...kept, ...log_history.slice(next).map((entry) => JSON.stringify(entry))];
+}
+
+function isControl(line: string, until: number): boolean {
   try {
-    const { time: _, ...written } = JSON.parse(line ?? "");
+    const { step, control } = JSON.parse(line);
+    return typeof control === "object" && control !== null && step <= until;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a line is that entry, which a checkpoint remembers without its time. */
+function describes(line: string, entry: LogEntry): boolean {
+  try {
+    const { time: _, ...written } = JSON.parse(line);
     const keys = Object.keys(entry);
     return keys.length === Object.keys(written).length && keys.every((key) => written[key] === entry[key]);
   } catch {

@@ -1,6 +1,8 @@
 /** `report_to: mlflow`: a run on an MLflow server, over its REST API (2.0). */
+
 import type { TrainingArguments } from "../../arguments/index.js";
-import type { LogEntry, TrainerControl, TrainerState } from "../callbacks.js";
+import type { LogEntry, TrainerState } from "../../runFolder/state.js";
+import type { TrainerControl } from "../callbacks.js";
 import type { Outcome, Reporter } from "./reporter.js";
 
 const TIMEOUT_MS = 10_000;

@@ -1,5 +1,6 @@
 /** What carries a run's figures out of it. */
-import type { TrainerCallback, TrainerEvent } from "../callbacks.js";
+import type { ControlAnswer } from "../../runFolder/control.js";
+import { TRAINER_EVENTS, type TrainerCallback } from "../callbacks.js";
 
 export type Outcome = "finished" | "interrupted" | "failed";
 
@@ -7,11 +8,11 @@ export type Outcome = "finished" | "interrupted" | "failed";
 export interface Reporter extends TrainerCallback {
   /** For messages: where the figures go. */
   readonly name: string;
+  /** A line of control.jsonl was answered. */
+  onControl?(answer: ControlAnswer): Promise<void>;
   /** Called once, also after a failure. */
   close(outcome: Outcome): Promise<void>;
 }
-
-const EVENTS: readonly TrainerEvent[] = ["onTrainBegin", "onLog", "onSave"];
 
 /** The reporter without its power to fail: its first error is told, and the run goes on. */
 export function guarded(reporter: Reporter, log: (line: string) => void): Reporter {
@@ -29,10 +30,9 @@ export function guarded(reporter: Reporter, log: (line: string) => void): Report
     name: reporter.name,
     close: (outcome) => safely(() => reporter.close(outcome)),
   };
-  for (const event of EVENTS) {
-    if (!reporter[event]) continue;
-    safe[event] = async (...details: unknown[]) =>
-      safely(() => (reporter[event] as (...details: unknown[]) => unknown)(...details), goesOn);
+  for (const event of [...TRAINER_EVENTS, "onControl"] as const) {
+    const handler = reporter[event] as ((...details: unknown[]) => unknown) | undefined;
+    if (handler) safe[event] = async (...details: unknown[]) => safely(() => handler.apply(reporter, details), goesOn);
   }
   return safe;
 }

@@ -1,15 +1,15 @@
 /** `report_to: tensorboard`: event files that TensorBoard reads. */
+
 import { type FileHandle, mkdir, open, readdir, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { TrainingArguments } from "../../arguments/index.js";
+import { TENSORBOARD } from "../../runFolder/files.js";
+import type { LogEntry, TrainerState } from "../../runFolder/state.js";
 import { expandHome } from "../../support/home.js";
-import type { LogEntry, TrainerControl, TrainerState } from "../callbacks.js";
+import type { TrainerControl } from "../callbacks.js";
 import { restartEvent, scalarEvent, textEvent, versionEvent } from "./eventFile.js";
 import type { Reporter } from "./reporter.js";
-
-/** Where TensorBoard files lie within output_dir, unless TENSORBOARD_LOGGING_DIR names another folder. */
-export const RUNS = "runs";
 
 const seconds = () => Date.now() / 1000;
 
@@ -55,7 +55,7 @@ export class TensorBoardReporter implements Reporter {
   async #folder(outputDir: string, resumed: boolean): Promise<string> {
     const named = this.#environment.TENSORBOARD_LOGGING_DIR;
     if (named) return expandHome(named);
-    const runs = join(outputDir, RUNS);
+    const runs = join(outputDir, TENSORBOARD);
     const earlier = resumed ? await newestFolder(runs) : undefined;
     return earlier ?? join(runs, runFolderName(new Date()));
   }

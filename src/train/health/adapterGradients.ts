@@ -7,11 +7,28 @@ import { flush, gradOf, noGrad, ops, scope } from "../../torch/index.js";
 
 const B = /^(?:base_model\.model\.)?(.*)\.lora_B\.weight$/;
 
+/** Checks once, at the first update that can tell, that every adapted layer gets a gradient. */
+export class AdapterCheck {
+  readonly #parameters: readonly TrainedParameter[];
+  #done = false;
+
+  constructor(parameters: readonly TrainedParameter[]) {
+    this.#parameters = parameters;
+  }
+
+  /** To be called after the backward passes of an update. @throws UserError naming the layers that got no gradient */
+  async check(window: readonly (readonly Sequence[])[]): Promise<void> {
+    if (this.#done || !tells(window.flat())) return;
+    await checkAdapterGradients(this.#parameters);
+    this.#done = true;
+  }
+}
+
 /**
  * Whether the gradients of these rows can tell: with nothing but first tokens to look at, attention has no choice, and
  * its queries and keys rightly get a gradient of zero.
  */
-export function tells(rows: readonly Sequence[]): boolean {
+function tells(rows: readonly Sequence[]): boolean {
   return rows.some(({ inputIds, labels, lengths = [inputIds.length] }) => {
     let start = 0;
     return lengths.some((length) => {
@@ -26,7 +43,7 @@ export function tells(rows: readonly Sequence[]): boolean {
  * To be called after a backward pass. B is what tells: while it is still zero, A rightly has a gradient of zero.
  * @throws UserError naming the layers whose adapter got no gradient
  */
-export async function checkAdapterGradients(parameters: readonly TrainedParameter[]): Promise<void> {
+async function checkAdapterGradients(parameters: readonly TrainedParameter[]): Promise<void> {
   const adapters = parameters.flatMap(({ name, tensor }) => {
     const path = B.exec(name)?.[1];
     return path === undefined ? [] : [{ path, tensor }];

@@ -1,41 +1,10 @@
 /** A loss or gradient that is no number: caught before the optimizer uses it, written down, and dealt with. */
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
+import { HEALTH_LOG } from "../../runFolder/files.js";
+import type { Incident, Suspect } from "../../runFolder/state.js";
 import { UserError } from "../../support/errors.js";
 import type { HealthConfig } from "./config.js";
-
-export const HEALTH_LOG = "health.jsonl";
-
-/** One bad update, as a line of health.jsonl. */
-export interface Incident {
-  /** ISO 8601 */
-  time: string;
-  /** The update that was not made, counted from 1. */
-  step: number;
-  epoch: number;
-  /** A number, or "NaN", "Infinity" or "-Infinity". */
-  loss: number | string;
-  grad_norm: number | string;
-  learning_rate: number;
-  /** The examples of the update, as numbers of the prepared dataset from 0. */
-  examples: number[];
-  /** Where those examples stand: `file:line`. */
-  sources: string[];
-  action: "stop" | "skip" | "rollback";
-  /** Bad updates one after another, this one included. */
-  in_a_row: number;
-}
-
-/** What was about to be made. */
-export interface Suspect {
-  step: number;
-  epoch: number;
-  loss: number;
-  gradNorm: number;
-  learningRate: number;
-  examples: number[];
-  sources: string[];
-}
 
 const writable = (value: number) => (Number.isFinite(value) ? value : String(value));
 
@@ -65,25 +34,48 @@ export class HealthWatch {
 
   /**
    * Writes the incident to health.jsonl.
-   * @param canRollBack whether there is a checkpoint to go back to
-   * @returns what to do instead of the update
+   * @param checkpoint to go back to; undefined: there is none
+   * @returns what to do about it
    * @throws UserError when the policy is to stop, or nothing else is left
    */
-  async bad(suspect: Suspect, canRollBack: boolean): Promise<"skip" | "rollback"> {
+  async bad(suspect: Suspect, checkpoint: string | undefined): Promise<"skip" | "rollback"> {
     const { non_finite: policy, max_in_a_row: most } = this.#config;
     this.#inARow++;
-    const tooMany = policy !== "stop" && this.#inARow >= most;
-    const nowhere = policy === "rollback" && !canRollBack;
-    const action = tooMany || nowhere ? "stop" : policy;
+    const reasons = [
+      policy !== "stop" && this.#inARow >= most && `That is ${this.#inARow} in a row (health.max_in_a_row).`,
+      policy === "rollback" && checkpoint === undefined && "There is no checkpoint yet to roll back to.",
+      policy === "skip" && suspect.found === "weights" && "An update that was made cannot be left out any more.",
+    ].filter((reason) => reason !== false);
+    const action = reasons.length > 0 ? "stop" : policy;
+    await this.#record(suspect, action);
+    const { step, loss, gradNorm, learningRate } = suspect;
+    const numbers = `the loss is ${loss}, the gradient norm ${gradNorm}, at learning rate ${learningRate} (${describe(suspect)})`;
+    if (action !== "stop") {
+      this.#log(`${action === "skip" ? "Skipped" : "Rolling back at"} update ${step}: ${numbers}`);
+      return action;
+    }
+    const why = reasons.map((reason) => ` ${reason}`).join("");
+    const file = join(this.#outputDir, HEALTH_LOG);
+    const saved = checkpoint === undefined ? "Nothing was saved" : `${checkpoint} is good`;
+    throw new UserError(
+      suspect.found === "weights"
+        ? `Training stopped at update ${step}, whose step made weights or optimizer states that are NaN or infinite, though ${numbers}.${why} ${saved}, and nothing is written of the broken ones. Lower learning_rate, and look at weight_decay, adam_epsilon (0 divides by zero) and max_grad_norm; then ${checkpoint === undefined ? "start again" : "resume from the checkpoint"}.`
+        : `Training stopped before update ${step}: ${numbers}.${why} Nothing of it reached the weights${checkpoint === undefined ? "" : `, and ${saved}`}. Look at the examples listed in ${file}; when they are in order, ${checkpoint === undefined ? "start again" : "resume from the checkpoint"} with a lower learning_rate, more warmup_steps or a lower max_grad_norm. health.non_finite: skip leaves such updates out.`,
+    );
+  }
+
+  async #record(suspect: Suspect, action: Incident["action"]): Promise<void> {
+    const { step, epoch, loss, gradNorm, learningRate, found, examples, sources } = suspect;
     const incident: Incident = {
       time: new Date().toISOString(),
-      step: suspect.step,
-      epoch: suspect.epoch,
-      loss: writable(suspect.loss),
-      grad_norm: writable(suspect.gradNorm),
-      learning_rate: suspect.learningRate,
-      examples: suspect.examples,
-      sources: suspect.sources,
+      step,
+      epoch,
+      loss: writable(loss),
+      grad_norm: writable(gradNorm),
+      learning_rate: learningRate,
+      found,
+      examples,
+      sources,
       action,
       in_a_row: this.#inARow,
     };
@@ -92,19 +84,6 @@ export class HealthWatch {
       this.#log(`${file} cannot be written: ${error.message}`);
     });
     this.#onIncident(incident);
-    const what = `update ${suspect.step}: the loss is ${suspect.loss}, the gradient norm ${suspect.gradNorm}, at learning rate ${suspect.learningRate} (${describe(suspect)})`;
-    if (action === "stop") {
-      const why = nowhere
-        ? " There is no checkpoint yet to roll back to."
-        : tooMany
-          ? ` That is ${this.#inARow} in a row (health.max_in_a_row).`
-          : "";
-      throw new UserError(
-        `Training stopped before ${what}.${why} Nothing of it reached the weights, and the checkpoints are good. Look at the examples listed in ${file}; when they are in order, resume from a checkpoint with a lower learning_rate, more warmup_steps or a lower max_grad_norm. health.non_finite: skip leaves such updates out.`,
-      );
-    }
-    this.#log(`${action === "skip" ? "Skipped" : "Rolling back at"} ${what}`);
-    return action;
   }
 }
 

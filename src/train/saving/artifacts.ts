@@ -1,31 +1,39 @@
 /** The model files that users take away: a PEFT adapter, or a whole model folder; each loads in Python. */
-import { copyFile, readdir, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
-import type { TrainerState } from "../../callbacks/callbacks.js";
+
+import { copyFile, mkdir, readdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import {
+  ADAPTER_CONFIG,
+  CHAT_TEMPLATES,
+  CONFIG,
+  GENERATION_CONFIG,
+  isTokenizerFile,
+  TOKENIZER_CONFIG,
+} from "../../files/modelFolder.js";
 import { writeSafetensors, writeShardedSafetensors } from "../../files/safetensorsWriter.js";
 import { adapterConfigJson, adapterEntries } from "../../peft/adapterFile.js";
-import { sync, writeSynced } from "../../runFolder/manifest.js";
+import { TRAINER_STATE } from "../../runFolder/files.js";
+import { stateJson, type TrainerState } from "../../runFolder/state.js";
+import { replaceFile, sync, textOf, writeSynced } from "../../support/durable.js";
 import { UserError } from "../../support/errors.js";
 import type { PreparedRun } from "../prepare.js";
-import { stateJson, TRAINER_STATE } from "./resumable.js";
-
-/** Files of the base model's folder that belong with a tokenizer or its use. */
-const companions =
-  /^(tokenizer.*\.json|tokenizer\.model|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template\.(jinja|json))$/;
 
 /** Writes the trained weights, their config and the tokenizer into `folder`, each file whole or not at all. */
 export async function writeModelFiles(
   folder: string,
-  { model, lora, modelFolder, modelName }: PreparedRun,
+  { model, lora, modelFolder, modelName, eos }: PreparedRun,
 ): Promise<void> {
-  for (const name of await readdir(modelFolder)) {
-    if (!companions.test(name) && !(name === "generation_config.json" && !lora)) continue;
-    await copyFile(join(modelFolder, name), join(folder, name));
-    await sync(join(folder, name));
+  const templates = await readdir(join(modelFolder, CHAT_TEMPLATES)).catch(() => []);
+  for (const path of [...(await readdir(modelFolder)), ...templates.map((name) => `${CHAT_TEMPLATES}/${name}`)]) {
+    if (!isTokenizerFile(path) && !(path === GENERATION_CONFIG && !lora)) continue;
+    await mkdir(dirname(join(folder, path)), { recursive: true });
+    await copyFile(join(modelFolder, path), join(folder, path));
+    await sync(join(folder, path));
   }
+  if (eos) await endWith(folder, eos, { tokenizerOnly: lora !== undefined });
   if (lora) {
     await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model));
-    await writeSynced(join(folder, "adapter_config.json"), adapterConfigJson(lora.config, modelName, lora.paths));
+    await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora.config, modelName, lora.paths));
     return;
   }
   await writeShardedSafetensors(
@@ -38,18 +46,36 @@ export async function writeModelFiles(
     })),
   );
   const { torch_dtype: _, ...source } = model.config.source;
-  await writeSynced(join(folder, "config.json"), `${JSON.stringify({ ...source, dtype: "float32" }, null, 2)}\n`);
+  const config = { ...source, dtype: "float32", ...(eos ? { eos_token_id: eos.id } : {}) };
+  await writeSynced(join(folder, CONFIG), `${JSON.stringify(config, null, 2)}\n`);
 }
 
-/** The trained model at the top of output_dir; `trainer_state.json` comes last and says that all is there. */
+/** Answers end with the token that `eos_token` named: as in transformers, tokenizer and generation config say so. */
+async function endWith(
+  folder: string,
+  { token, id }: { token: string; id: number },
+  { tokenizerOnly }: { tokenizerOnly: boolean },
+): Promise<void> {
+  await change(join(folder, TOKENIZER_CONFIG), (config) => ({ ...config, eos_token: token }));
+  if (tokenizerOnly) return;
+  await change(join(folder, GENERATION_CONFIG), ({ eos_token_id: before, ...config }) => ({
+    ...config,
+    eos_token_id: [...new Set([id, ...[before ?? []].flat()])],
+  }));
+}
+
+/** A file that is not there counts as an empty one. */
+async function change(path: string, how: (value: Record<string, unknown>) => Record<string, unknown>): Promise<void> {
+  const before = JSON.parse((await textOf(path)) ?? "{}") as Record<string, unknown>;
+  await writeSynced(path, `${JSON.stringify(how(before), null, 2)}\n`);
+}
+
+/** The trained model at the top of output_dir; `trainer_state.json` comes last. */
 export async function writeResult(folder: string, run: PreparedRun, state: TrainerState): Promise<void> {
-  const path = join(folder, TRAINER_STATE);
   try {
     await writeModelFiles(folder, run);
-    await writeSynced(`${path}.partial`, stateJson(state));
-    await rename(`${path}.partial`, path);
+    await replaceFile(join(folder, TRAINER_STATE), stateJson(state));
   } catch (error) {
-    await rm(`${path}.partial`, { force: true }).catch(() => {});
     if (!(error as NodeJS.ErrnoException).code) throw error;
     throw new UserError(
       `output_dir: the model cannot be written to ${folder}: ${(error as Error).message}. Make room and resume from the last checkpoint with --resume_from_checkpoint true.`,

@@ -7,18 +7,7 @@ import type { Sequence } from "../../models/batch.js";
 import type { CausalLM } from "../../models/causalLM.js";
 import type { Quantization } from "../../models/quantization.js";
 import type { TrainedParameter } from "../../optim/optimizer.js";
-
-/** SHA-256 sums. */
-export interface RunIdentity {
-  /** Of the token ids and labels of all examples. */
-  dataset: string;
-  /** Of the names and shapes of what is trained, and of the adapters' scaling and dropout. */
-  parameters: string;
-  /** Of the base model: its config, and under an adapter its weights by samples and how they are quantized. */
-  base: string;
-  /** Of the evaluation's examples; absent without evaluation. */
-  evaluation?: string;
-}
+import type { RunIdentity } from "../../runFolder/state.js";
 
 export async function runIdentity(run: {
   examples: readonly Sequence[];

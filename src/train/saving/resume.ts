@@ -1,11 +1,10 @@
 /** Whether a checkpoint fits the run that wants to continue it, and what changes. */
-
-import type { TrainingArguments, TrainingArgumentsFields } from "../../arguments/index.js";
-import { newTrainerState, type TrainerState } from "../../callbacks/callbacks.js";
+import type { TrainingArgumentsFields } from "../../arguments/index.js";
+import { readCheckpointState } from "../../runFolder/checkpointState.js";
 import { UserError } from "../../support/errors.js";
-import type { Plan } from "../plan.js";
+import type { Saved } from "../ledger.js";
 import type { PreparedRun } from "../prepare.js";
-import { type Progress, readResumable } from "./resumable.js";
+import type { Settings } from "../settings.js";
 
 /** Arguments that decide which examples an update sees: changing one would make it another run. */
 const fixed: readonly (keyof TrainingArgumentsFields)[] = [
@@ -28,11 +27,10 @@ const silent = new Set<string>(["resume_from_checkpoint", "output_dir", "disable
 export async function resumeState(
   folder: string,
   run: PreparedRun,
-  args: TrainingArguments,
-  plan: Plan,
+  { args, plan }: Settings,
   log: (line: string) => void,
-): Promise<{ state: TrainerState; progress: Progress }> {
-  const saved = await readResumable(folder);
+): Promise<Saved> {
+  const saved = await readCheckpointState(folder);
   const refuse = (reason: string) => new UserError(`resume_from_checkpoint: ${folder} cannot be continued: ${reason}`);
   if (saved.identity.parameters !== run.identity.parameters) {
     throw refuse(
@@ -72,15 +70,6 @@ export async function resumeState(
       `Resuming on ${run.device} (was ${saved.device}): from here on its numbers differ a little, and dropout's masks`,
     );
   }
-  const fresh = newTrainerState(args, {
-    max_steps: plan.maxSteps,
-    num_train_epochs: plan.epochs,
-    train_batch_size: args.per_device_train_batch_size,
-  });
-  const { max_steps, num_train_epochs, logging_steps, eval_steps, save_steps } = fresh;
-  log(`Resuming from ${folder}: update ${saved.state.global_step} of ${max_steps}`);
-  return {
-    state: { ...saved.state, max_steps, num_train_epochs, logging_steps, eval_steps, save_steps },
-    progress: saved.progress,
-  };
+  log(`Resuming from ${folder}: update ${saved.state.global_step} of ${plan.maxSteps}`);
+  return saved;
 }

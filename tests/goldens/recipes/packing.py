@@ -11,6 +11,10 @@ CASES = {
     "bfd-completion": ("prompt-completion", dict(packing=True, packing_strategy="bfd", max_length=128)),
     "wrapped-completion": ("prompt-completion", dict(packing=True, packing_strategy="wrapped", max_length=64)),
     "bfd-assistant-only": ("messages", dict(packing=True, packing_strategy="bfd", max_length=128, assistant_only_loss=True)),
+    # Rows in which nothing is learned: TRL computes them like any other.
+    "bfd-masked": ("prompt-completion", dict(packing=True, packing_strategy="bfd", max_length=16, shuffle_dataset=True)),
+    "bfd-split-masked": ("prompt-completion", dict(packing=True, packing_strategy="bfd_split", max_length=12)),
+    "wrapped-masked": ("prompt-completion", dict(packing=True, packing_strategy="wrapped", max_length=12)),
     "padding-free": ("text", dict(padding_free=True, max_length=None)),
 }
 

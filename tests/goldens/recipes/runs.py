@@ -14,6 +14,8 @@ SNIPPET = dict(
     per_device_train_batch_size=2, gradient_accumulation_steps=8, num_train_epochs=3, learning_rate=2e-4,
     max_grad_norm=0.3, optim="adamw_torch", lr_scheduler_type="linear",
 )  # fmt: skip
+# An adapter on the head too; TRL's default loss, chunked_nll, cannot be had with it.
+HEAD = dict(r=8, lora_alpha=16, lora_dropout=0.1, target_modules=["q_proj", "v_proj", "down_proj", "lm_head"])
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 HOT = {**SNIPPET, "learning_rate": 1e-2, "gradient_accumulation_steps": 4}
 FULL = dict(
@@ -50,6 +52,11 @@ RUNS = {
     ),
     "messages": run(data="messages", lora=LORA, **{**HOT, "lr_scheduler_type": "cosine", "warmup_steps": 0.2, "seed": 5}),
     "lora-dropout": run(lora={**LORA, "lora_dropout": 0.1}, keep=True, **{**HOT, "num_train_epochs": 2}),
+    "lora-dropout-head": run(lora=HEAD, loss_type="nll", **{**HOT, "num_train_epochs": 2}),
+    "lora-dropout-head-tied": run(
+        model="tiny-llama-tied", lora={**HEAD, "target_modules": ["lm_head"]}, loss_type="nll", pad_to_multiple_of=16,
+        label_smoothing_factor=0.1, neftune_noise_alpha=5.0, **{**HOT, "num_train_epochs": 2},
+    ),
     "data-seed": run(lora=LORA, data_seed=1, **{**HOT, "num_train_epochs": 2}),
     "drop-last": run(lora=LORA, dataloader_drop_last=True, **{**HOT, "num_train_epochs": 2}),
     "fractional-epochs": run(lora=LORA, **{**HOT, "num_train_epochs": 1.5}),

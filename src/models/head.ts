@@ -1,0 +1,89 @@
+/** The output head: the final norm, then the vocabulary's weights, with a LoRA adapter on them or none. */
+import { type Device, fused, ops, scope, type Tensor } from "../torch/index.js";
+import { type DropoutSource, forward, type Linear } from "./linear.js";
+import { joinScores, type ScoreOptions, scoreTokens, type TokenScores } from "./scores.js";
+
+/** Elements of one block of logits: 64 MiB in float32. */
+const LOGIT_BLOCK = 1 << 24;
+
+export interface CrossEntropyOptions {
+  /** Share of each target that is spread evenly over the vocabulary. */
+  smoothing: number;
+  /** What the sum is multiplied by. */
+  scale: number;
+  /** Draws for the rows at hand. */
+  dropout?: DropoutSource;
+}
+
+/** What training, evaluation and generation ask about rows of the residual stream after the last layer: [L, H], float32. */
+export class Head {
+  readonly linear: Linear<Tensor>; // [V, H]; its weight is the embedding where they are tied
+  readonly #norm: Tensor; // [H]
+  readonly #eps: number;
+  readonly #device: Device;
+
+  constructor(linear: Linear<Tensor>, norm: Tensor, eps: number, device: Device) {
+    this.linear = linear;
+    this.#norm = norm;
+    this.#eps = eps;
+    this.#device = device;
+  }
+
+  /** [L, V], float32 */
+  logits(rows: Tensor): Tensor {
+    return scope(() => this.#product(this.#normed(rows)));
+  }
+
+  /** Σ cross entropy × scale, a scalar with a graph. No [L, V] exists: the op goes through the vocabulary in blocks. */
+  crossEntropy(rows: Tensor, targets: Int32Array, { smoothing, scale, dropout }: CrossEntropyOptions): Tensor {
+    return scope(() => {
+      const input = this.#normed(rows);
+      const { weight, lora, precision } = this.linear;
+      // The logits are a sum of products, each input, [L, K], with its weight, [V, K].
+      const [inputs, weights] = [[input], [weight]];
+      if (lora) {
+        const mask = this.linear.dropoutMask(dropout); // [L, H]
+        const dropped = mask ? ops.mul(input, ops.to(mask, precision.compute)) : input;
+        inputs.push(ops.mulScalar(ops.linear(dropped, ops.to(lora.a, precision.compute)), lora.scaling)); // [L, r]
+        weights.push(lora.b);
+      }
+      return fused.linearCrossEntropy(inputs, weights, this.#indices(targets), smoothing, scale);
+    });
+  }
+
+  /** Scores of each row's target; there must be one. Logits exist for a block of rows at a time. */
+  scores(rows: Tensor, targets: Int32Array, options: ScoreOptions): TokenScores {
+    return scope(() => {
+      const input = this.#normed(rows);
+      const step = Math.max(64, Math.floor(LOGIT_BLOCK / this.linear.outFeatures));
+      const blocks: TokenScores[] = [];
+      for (let start = 0; start < targets.length; start += step) {
+        const block = targets.subarray(start, start + step);
+        blocks.push(
+          scope(() => {
+            const logits = this.#product(ops.narrow(input, 0, start, block.length));
+            return scoreTokens(logits, this.#indices(block), options);
+          }),
+        );
+      }
+      return joinScores(blocks);
+    });
+  }
+
+  /** x / rms(x) · norm in float32, then in the compute dtype: [L, H]. */
+  #normed(x: Tensor): Tensor {
+    return scope(() => {
+      const inverse = ops.rsqrt(ops.addScalar(ops.mean(ops.square(x), -1, true), this.#eps)); // [L, 1]
+      return ops.to(ops.mul(ops.to(this.#norm, "float32"), ops.mul(x, inverse)), this.linear.precision.compute);
+    });
+  }
+
+  /** The logits of normed rows, [L, V], float32. */
+  #product(input: Tensor): Tensor {
+    return ops.to(forward([this.linear], { kind: "rows", x: input })[0]!, "float32");
+  }
+
+  #indices(values: Int32Array): Tensor {
+    return ops.int64(values, [values.length], this.#device);
+  }
+}
