@@ -4,10 +4,11 @@ import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../support/errors.js";
 import { createMeter, formatSeconds, type Output } from "../support/meter.js";
+import { buildHash, nodeHeaders } from "./buildHash.js";
 import { lastLine, run } from "./exec.js";
 import type { Found } from "./find.js";
 import type { NativePaths } from "./paths.js";
-import { buildHash, nodeHeaders, writeRecord } from "./record.js";
+import { writeRecord } from "./record.js";
 import type { Toolchain } from "./toolchain.js";
 
 export interface BuildOptions {

@@ -3,6 +3,9 @@ import { join } from "node:path";
 import type { NativePaths } from "./paths.js";
 import { readRecord } from "./record.js";
 
+/** Of the driver; where it does not load there is no GPU. */
+export const NVIDIA_DRIVER = "libcuda.so.1";
+
 /** What to load for a GPU, in order: LibTorch's CUDA library, and the native module's own where it was built. */
 export function cudaLibraries(paths: NativePaths): string[] {
   const record = readRecord(paths);

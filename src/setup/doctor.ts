@@ -3,6 +3,7 @@ import { statfs } from "node:fs/promises";
 import { release } from "node:os";
 import { dirname } from "node:path";
 import { tryAddon } from "./build.js";
+import { buildHash } from "./buildHash.js";
 import { cacheDir } from "./cache.js";
 import { cudaLibraries } from "./cuda.js";
 import { run } from "./exec.js";
@@ -11,7 +12,7 @@ import { type CpuInfo, readCpu, readMemory, readNvidia } from "./hardware.js";
 import { inspectLibtorch, type Libtorch } from "./libtorch.js";
 import { type NativePaths, nativePaths, packageVersion } from "./paths.js";
 import { askPip, askPython, pythonCandidates } from "./python.js";
-import { buildHash, readRecord } from "./record.js";
+import { readRecord } from "./record.js";
 import { compilerName, versionOf } from "./toolchain.js";
 
 /** What the addon says of itself; null fields of the report mean "not there". */

@@ -4,12 +4,13 @@ import { UserError } from "../support/errors.js";
 import { withLock } from "../support/lock.js";
 import type { Output } from "../support/meter.js";
 import { buildNative } from "./build.js";
+import { buildHash } from "./buildHash.js";
 import { libtorchCache } from "./cache.js";
 import { fetchLibtorch } from "./fetch.js";
 import { type Attempt, type Found, findLibtorch, namedFolder } from "./find.js";
 import { inspectLibtorch } from "./libtorch.js";
 import { type NativePaths, nativePaths } from "./paths.js";
-import { type BuildRecord, buildHash, readRecord } from "./record.js";
+import { type BuildRecord, readRecord } from "./record.js";
 import { checkToolchain } from "./toolchain.js";
 import { ACCEPTED_VERSIONS, checkVariant, officialZip, PINNED_VERSION, type ZipSource } from "./versions.js";
 

@@ -1,19 +1,15 @@
 /** Where a model computes: its weights and everything that its ops make lie on one device. */
 
-import { cudaLibraries } from "../setup/cuda.js";
-import { nativePaths } from "../setup/paths.js";
 import { UserError } from "../support/errors.js";
-import { loadNative } from "./native.js";
+import { loadNative, whyNoGpu } from "./native.js";
 
 export type Device = "cpu" | `cuda:${number}`;
-
-const NVIDIA_DRIVER = "libcuda.so.1";
 
 let first: Device | undefined;
 
 /**
  * The CPU if that is asked for, else the first GPU that there is. CUDA_VISIBLE_DEVICES says which GPUs are seen, and in
- * which order. Comes before the first backward pass: autograd counts the devices then.
+ * which order.
  * @throws UserError for a GPU that is there but cannot be used
  */
 export function chooseDevice(useCpu: boolean): Device {
@@ -23,18 +19,13 @@ export function chooseDevice(useCpu: boolean): Device {
 }
 
 function firstDevice(): Device {
-  const libraries = cudaLibraries(nativePaths());
-  if (libraries.length === 0) return "cpu";
-  const native = loadNative();
   try {
-    native.loadLibrary(NVIDIA_DRIVER);
-  } catch {
-    return "cpu"; // Python's usual LibTorch is built for CUDA; on a machine without a GPU there is no driver
-  }
-  try {
-    for (const library of libraries) native.loadLibrary(library);
-    return native.engineInfo().devices.includes("cuda:0") ? "cuda:0" : "cpu";
+    const { devices } = loadNative().engineInfo();
+    const problem = whyNoGpu();
+    if (problem) throw problem;
+    return devices.includes("cuda:0") ? "cuda:0" : "cpu";
   } catch (error) {
+    if (error instanceof UserError) throw error; // the module itself does not load
     throw new UserError(
       `use_cpu: there is an NVIDIA driver, but the GPU cannot be used: ${(error as Error).message}. See what is wrong with npx slimtune doctor, or set use_cpu to true.`,
       { cause: error },

@@ -1,7 +1,8 @@
 /** The typed face of the native module: the one file that knows its functions and where it lies. */
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
+import { cudaLibraries, NVIDIA_DRIVER } from "../setup/cuda.js";
+import { nativePaths } from "../setup/paths.js";
 import { UserError } from "../support/errors.js";
 
 export type DType =
@@ -101,7 +102,7 @@ export interface Native {
   flush(): Promise<void>;
 }
 
-export const nativePath = fileURLToPath(new URL("../../native/build/slimtune.node", import.meta.url));
+export const nativePath = nativePaths().addon;
 
 /**
  * How often a thread looks for its next part of the work before it sleeps; read when LibTorch is loaded. OpenMP's own
@@ -130,6 +131,30 @@ function checkAddressSpace(): void {
 }
 
 let loaded: Native | undefined;
+let unusableGpu: Error | undefined;
+
+/** Why a GPU that there seems to be cannot be used; known when the module is loaded. */
+export const whyNoGpu = (): Error | undefined => unusableGpu;
+
+/**
+ * LibTorch looks for a GPU once in a process, as early as when it is seeded, and remembers what it found: the libraries for
+ * one come with the module, also for a run on the CPU. Python's usual LibTorch is built for CUDA: on a machine without a
+ * GPU there is no driver.
+ */
+function loadGpuLibraries(native: Native): void {
+  const libraries = cudaLibraries(nativePaths());
+  if (libraries.length === 0) return;
+  try {
+    native.loadLibrary(NVIDIA_DRIVER);
+  } catch {
+    return;
+  }
+  try {
+    for (const library of libraries) native.loadLibrary(library);
+  } catch (error) {
+    unusableGpu = error as Error;
+  }
+}
 
 /**
  * Loads the native module once. `SLIMTUNE_SYNC=1` makes every call run at once and throw where it is made.
@@ -149,6 +174,7 @@ export function loadNative(): Native {
       (error as NodeJS.ErrnoException).code === "ERR_DLOPEN_FAILED" && "Rebuild it with: npx slimtune setup --force";
     throw new UserError(`The native module does not load: ${(error as Error).message}${advice ? `\n${advice}` : ""}`);
   }
+  loadGpuLibraries(loaded);
   if (process.env.SLIMTUNE_SYNC === "1") loaded.setEager(true);
   return loaded;
 }
