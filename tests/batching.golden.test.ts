@@ -25,6 +25,7 @@ const runs = [
   "packing-completion",
   "packing-split",
   "packing-neftune-dropout",
+  "packing-without-labels",
 ];
 const folders: string[] = [];
 afterEach(async () => {

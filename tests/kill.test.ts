@@ -1,72 +1,68 @@
 /**
- * SIGKILL in the middle of saving. A run that saves after every update is killed at a chosen event in its output
- * folder (a file made, written, renamed, removed), or at a random moment, and resumed, and killed again, until it gets
- * through. After each kill every checkpoint must be whole, and the weights at the end must be those of a run that was
- * never killed. SLIMTUNE_KILLS=200 npx vitest run tests/kill.test.ts kills 200 times.
+ * SIGKILL at any moment. Random runs are killed at a chosen event in their output folder, or at a random moment, and
+ * resumed, and killed again, until they get through; now and then they are stopped in between (so that a checkpoint is
+ * saved once more), or resumed from an older checkpoint than the newest. After each kill every checkpoint must be whole,
+ * and at the end result, state, log and checkpoint those of a run that was never killed.
+ * SLIMTUNE_KILLS=1000 npx vitest run tests/kill.test.ts kills 1000 times.
  */
-import { existsSync, type FSWatcher, readdirSync, readFileSync, watch } from "node:fs";
-import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import fc from "fast-check";
 import { expect, it } from "vitest";
 import { readHeader } from "../src/files/safetensors.js";
+import { Trainer } from "../src/index.js";
 import { listCheckpoints } from "../src/runFolder/checkpoints.js";
 import { damage } from "../src/runFolder/manifest.js";
-import { type Ended, type Running, runCli, writeConfig } from "./support/cli.js";
+import { type Ended, runCli } from "./support/cli.js";
+import { killAtMoment, signalAtEvent, watchFolder } from "./support/killing.js";
+import { lastSaved, outcome } from "./support/outcome.js";
+import { type RandomRun, randomRun } from "./support/randomRun.js";
 import { temporaryFolders } from "./support/temporary.js";
 
-const KILLS = Number(process.env.SLIMTUNE_KILLS ?? 14);
+const KILLS = Number(process.env.SLIMTUNE_KILLS ?? 40);
+const SEED = Number(process.env.SLIMTUNE_SEED ?? Math.floor(Math.random() * 2 ** 31));
+/** A run that has been killed so often is left to its end. */
+const MOST_KILLS = 8;
 const folder = temporaryFolders();
-const ARGS = { max_steps: 8, save_strategy: "steps", save_steps: 1, save_total_limit: 2 } as const;
 
-/** Calls `onEvent` for everything that happens in a folder and in the folders that checkpoints are made in. */
-function watchSaves(output: string, onEvent: () => void): { close(): void } {
-  const watchers: FSWatcher[] = [];
-  const inside = new Set<string>();
-  const look = (path: string, listener: (name: string | null) => void) => {
-    try {
-      watchers.push(watch(path, (_, name) => listener(name)).on("error", () => {}));
-    } catch {
-      // it is gone already
-    }
-  };
-  look(output, (name) => {
-    onEvent();
-    if (!name?.startsWith(".checkpoint-") || inside.has(name)) return;
-    inside.add(name);
-    look(join(output, name), onEvent);
-  });
-  return {
-    close() {
-      for (const watcher of watchers) watcher.close();
-    },
-  };
+const chance = (share: number) => Math.random() < share;
+const upTo = (most: number) => 1 + Math.floor(Math.random() * most);
+const checkpointNames = (output: string) => readdirSync(output).filter((name) => name.startsWith("checkpoint-"));
+
+/** Runs that save; one without would start again from the beginning each time. */
+const killedRun = randomRun.map(({ args, more }) => ({
+  args: { ...args, ...(args.save_strategy === "no" ? { save_strategy: "steps", save_steps: 1 } : {}) },
+  more,
+})) as fc.Arbitrary<RandomRun>;
+
+interface Whole {
+  saved: number | undefined;
+  outcome: ReturnType<typeof outcome>;
+  checkpoints: string[];
+  /** Of the folder, as far as they could be told apart. */
+  events: number;
 }
 
-/** Kills at the k-th event of the folder, `delay` milliseconds later. */
-async function killAtEvent(run: Running, output: string, k: number, delay: number): Promise<Ended> {
-  let over = false;
-  run.ended.then(() => {
-    over = true;
-  });
-  while (!existsSync(output) && !over) await sleep(2);
+/** The run that is never killed. */
+async function whole({ args, more }: RandomRun, output_dir: string): Promise<Whole> {
   let events = 0;
-  const watcher = watchSaves(output, () => {
-    if (++events !== k) return;
-    if (delay === 0) run.process.kill("SIGKILL");
-    else setTimeout(() => run.process.kill("SIGKILL"), delay);
+  const trainer = new Trainer({
+    ...more,
+    log: () => {},
+    callbacks: [
+      {
+        onInitEnd: () => {
+          watcher = watchFolder(output_dir, () => events++);
+        },
+      },
+    ],
+    training_args: { ...args, output_dir },
   });
-  try {
-    return await run.ended;
-  } finally {
-    watcher.close();
-  }
-}
-
-async function killAtMoment(run: Running, milliseconds: number): Promise<Ended> {
-  const timer = setTimeout(() => run.process.kill("SIGKILL"), milliseconds);
-  const ended = await run.ended;
-  clearTimeout(timer);
-  return ended;
+  let watcher: ReturnType<typeof watchFolder> | undefined;
+  await trainer.train();
+  watcher?.close();
+  const saved = lastSaved(output_dir);
+  return { saved, outcome: outcome(output_dir, saved), checkpoints: checkpointNames(output_dir), events };
 }
 
 async function expectSound(output: string): Promise<number> {
@@ -77,43 +73,78 @@ async function expectSound(output: string): Promise<number> {
   return checkpoints.length;
 }
 
-it(`survives ${KILLS} kills`, { timeout: 60_000 + KILLS * 10_000 }, async () => {
-  const home = folder();
-  const plain = join(home, "plain");
-  const config = writeConfig(home, { ...ARGS, output_dir: plain });
-  const expected = await runCli(["train", config]).ended;
-  expect(expected.code, expected.output).toBe(0);
-  const weights = (output: string) => readFileSync(join(output, "adapter_model.safetensors"));
+/** Where the next start goes on. */
+async function resumption(output: string): Promise<string[]> {
+  const checkpoints = existsSync(output) ? await listCheckpoints(output) : [];
+  if (checkpoints.length === 0) return [];
+  const older = checkpoints[upTo(checkpoints.length) - 1]!.path;
+  return ["--resume_from_checkpoint", chance(0.2) ? older : "true"];
+}
 
-  let kills = 0;
-  for (let chain = 0; kills < KILLS; chain++) {
-    const output = join(home, `killed-${chain}`);
-    let saved = 0;
-    for (let finished = false; !finished; ) {
-      const resume = saved > 0 ? ["--resume_from_checkpoint", "true"] : [];
-      const run = runCli(["train", config, "--output_dir", output, ...resume]);
-      let ended: Ended;
-      // A save makes about 60 events; what is due is spread over the first two, and over the end of a run.
-      if (kills >= KILLS) ended = await run.ended;
-      else if (kills % 5 === 4) ended = await killAtMoment(run, 200 + Math.random() * 1500);
-      else
-        ended = await killAtEvent(
-          run,
-          output,
-          1 + ((kills * 37 + chain) % 130),
-          kills % 3 === 0 ? 0 : Math.random() * 4,
-        );
-      const sound = await expectSound(output);
-      expect(sound, "no checkpoint is lost").toBeGreaterThanOrEqual(Math.min(saved, 1));
-      saved = sound;
-      if (ended.signal === "SIGKILL") kills++;
-      else expect(ended.code, ended.output).toBe(0);
-      finished = ended.code === 0;
+interface Kills {
+  all: number;
+  /** With a file or a checkpoint half written. */
+  inWriting: number;
+}
+
+/** What a killed process was still writing, or had not yet removed. */
+const unfinished = (output: string) =>
+  existsSync(output) ? readdirSync(output).filter((name) => /^\.checkpoint-|^\..*\.tmp$|\.partial$/.test(name)) : [];
+
+/** Kills a run until it gets through; gives how often. */
+async function killed(run: RandomRun, home: string, expected: Whole, most: number): Promise<Kills> {
+  const output = join(home, "killed");
+  const config = join(home, "config.json");
+  writeFileSync(config, JSON.stringify({ ...run.more, training_args: { ...run.args, output_dir: output } }));
+  const story: string[] = [];
+  const kills: Kills = { all: 0, inWriting: 0 };
+  let [stops, saved] = [0, 0];
+  for (;;) {
+    const resume = await resumption(output);
+    const start = runCli(["train", config, ...resume]);
+    story.push(`start ${resume.length > 0 ? basename(resume[1]!) : ""}`);
+    let ended: Ended;
+    if (kills.all >= most) ended = await start.ended;
+    else if (chance(0.2)) ended = await killAtMoment(start, 200 + Math.random() * 1500);
+    else {
+      const signal = chance(0.15) ? "SIGTERM" : "SIGKILL";
+      // Half of them at the start, where a resume tidies up and a stopped run makes its checkpoint once more.
+      const k = upTo(chance(0.5) ? 40 : expected.events);
+      ended = await signalAtEvent(start, output, { signal, k, delay: chance(0.3) ? 0 : Math.random() * 4 });
+      story.push(`${signal} at event ${k}`);
     }
-    expect(weights(output).equals(weights(plain)), `chain ${chain}`).toBe(true);
-    const left = readdirSync(output).filter((name) => name.startsWith("."));
-    expect(left, "nothing is left aside").toEqual([]);
-    const names = (await listCheckpoints(output)).map(({ step }) => step);
-    expect(names).toEqual([7, 8]);
+    story.push(`ended ${ended.signal ?? ended.code}`);
+    const because = `${story.join(", ")} of ${JSON.stringify(run)}\n${ended.output}`;
+    if (ended.signal === "SIGKILL") {
+      kills.all++;
+      if (unfinished(output).length > 0) kills.inWriting++;
+    } else if (ended.code === 143) stops++;
+    else if (/is not empty/.test(ended.output) && saved === 0) rmSync(output, { recursive: true });
+    else expect(ended.code, because).toBe(0);
+    const sound = await expectSound(output);
+    expect(sound, `a checkpoint is lost: ${because}`).toBeGreaterThanOrEqual(Math.min(saved, 1));
+    saved = sound;
+    if (ended.code !== 0) continue;
+    expect(outcome(output, expected.saved), because).toEqual(expected.outcome);
+    if (stops === 0) expect(checkpointNames(output).sort(), because).toEqual(expected.checkpoints.sort());
+    expect(unfinished(output), `nothing is left aside: ${because}`).toEqual([]);
+    expect(readdirSync(output), because).not.toContain(".lock");
+    return kills;
   }
+}
+
+it(`survives ${KILLS} kills (SLIMTUNE_SEED=${SEED})`, { timeout: 120_000 + KILLS * 10_000 }, async () => {
+  const runs = fc.sample(killedRun, { seed: SEED, numRuns: 4 * KILLS });
+  const kills: Kills = { all: 0, inWriting: 0 };
+  for (const run of runs) {
+    if (kills.all >= KILLS) break;
+    const home = join(folder(), "run");
+    const expected = await whole(run, join(home, "whole"));
+    const { all, inWriting } = await killed(run, home, expected, Math.min(MOST_KILLS, KILLS - kills.all));
+    kills.all += all;
+    kills.inWriting += inWriting;
+    rmSync(home, { recursive: true });
+  }
+  expect(kills.all).toBe(KILLS);
+  expect(kills.inWriting, "kills in the middle of a save").toBeGreaterThan(KILLS / 10);
 });

@@ -1,9 +1,10 @@
-/** Ctrl-C and SIGTERM, as shells and schedulers send them to `slimtune train`. */
+/** Ctrl-C, SIGTERM and a terminal that closes, as shells and schedulers send them to `slimtune train`. */
+import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { runCli, writeConfig } from "./support/cli.js";
+import { environment, MAIN, runCli, writeConfig } from "./support/cli.js";
 import { temporaryFolders } from "./support/temporary.js";
 
 const folder = temporaryFolders();
@@ -13,6 +14,7 @@ describe("a signal during training", () => {
   it.each([
     ["SIGINT", 130],
     ["SIGTERM", 143],
+    ["SIGHUP", 129],
   ] as const)(
     "%s ends the update, saves, exits with %s, and the run goes on to the same weights",
     async (signal, code) => {
@@ -43,6 +45,30 @@ describe("a signal during training", () => {
       expect(weights(stopped).equals(weights(plain))).toBe(true);
     },
   );
+
+  it("a terminal that closes takes nothing with it but itself", async () => {
+    const home = folder();
+    const output_dir = join(home, "out");
+    const config = writeConfig(home, { output_dir, max_steps: 4000, save_strategy: "no" });
+    const [told, shell] = [join(home, "code"), join(home, "run.sh")];
+    writeFileSync(
+      shell,
+      `trap 'kill -HUP $run' HUP
+      ${process.execPath} ${MAIN} train ${config} & run=$!
+      wait $run; wait $run; echo $? > ${told}.partial; mv ${told}.partial ${told}`,
+    );
+    // On a terminal of its own, which goes when `script` is killed.
+    const words = process.platform === "darwin" ? ["/dev/null", "sh", shell] : ["-c", `sh ${shell}`, "/dev/null"];
+    const terminal = spawn("script", ["-q", ...words], { env: environment(), stdio: ["pipe", "pipe", "pipe"] });
+    let output = "";
+    terminal.stdout.on("data", (text) => {
+      output += text;
+      if (output.includes("'loss'")) terminal.kill("SIGKILL");
+    });
+    while (!existsSync(told)) await sleep(20);
+    expect(readFileSync(told, "utf8").trim(), output).toBe("129");
+    expect(checkpoints(output_dir)).toHaveLength(1);
+  });
 
   it("a second one quits at once", async () => {
     const home = folder();

@@ -132,7 +132,7 @@ void store(Engine& engine, Call& call) {
                   " were expected");
       for (const auto& tensor : list) engine.put(call.outputs[next++], tensor);
     } else {
-      TORCH_CHECK(result.isTensor(), "returns a ", result.tagKind(), ": use callValue");
+      TORCH_CHECK(result.isTensor(), "returns a ", result.tagKind(), ", and only tensors are taken");
       engine.put(call.outputs[next++], result.toTensor());
     }
   }
@@ -163,24 +163,11 @@ Napi::Value call(const Napi::CallbackInfo& info) {
   return handles;
 }
 
-/// callValue(op, arguments): a promise of the op's number, boolean or string.
-Napi::Value callValue(const Napi::CallbackInfo& info) {
-  Engine& engine = Engine::of(info.Env());
-  auto parsed = std::make_shared<Call>(parse(engine, info));
-  return engine.read(info.Env(), parsed->op->name.c_str(), inputsOf(*parsed), [&engine, parsed]() -> Settle {
-    execute(engine, *parsed);
-    TORCH_CHECK(parsed->stack.size() == 1 && !parsed->stack[0].isTensor() && !parsed->stack[0].isList(),
-                "returns tensors: use call");
-    return [value = parsed->stack[0]](Napi::Env env) { return fromIValue(env, value); };
-  });
-}
-
 }  // namespace
 
 void defineDispatch(Napi::Object& exports) {
   define(exports, "findOp", findOp);
   define(exports, "call", call);
-  define(exports, "callValue", callValue);
 }
 
 }  // namespace slimtune

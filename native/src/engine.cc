@@ -109,11 +109,6 @@ void Engine::push(std::function<void()> job) {
   wake_.notify_one();
 }
 
-size_t Engine::pendingJobs() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return queue_.size();
-}
-
 double Engine::newHandle(Slot& slot) {
   if (freeSlots_.empty()) {
     const size_t next = generations_.size();

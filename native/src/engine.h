@@ -59,7 +59,6 @@ class Engine {
   /// Runs `work` in order and waits for it. Failures of earlier jobs stay pending.
   void wait(const std::function<void()>& work);
   void setEager(bool eager) { eager_ = eager; }
-  size_t pendingJobs();
 
   // --- engine thread ---
   Cell& cell(Slot slot) noexcept { return cells_[slot / kCellsTogether][slot % kCellsTogether]; }

@@ -4,12 +4,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 
 #include "bindings.h"
+#include "mapped_range.h"
 #include "values.h"
 
 namespace slimtune {
@@ -32,21 +35,43 @@ struct MappedFile {
     const int error = errno;
     close(fd);
     if (data == MAP_FAILED) throw std::runtime_error("cannot map " + path + ": " + std::strerror(error));
+    if (data) named_.emplace(data, size, path);
   }
   ~MappedFile() {
+    named_.reset();
     if (data && data != MAP_FAILED) munmap(data, size);
   }
   MappedFile(const MappedFile&) = delete;
 
-  /// Gives the memory of bytes back that nobody uses: they are read from the file again when they are touched.
-  void release(uint8_t* begin, size_t bytes) {
-    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-    const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + page - 1) / page * page;
-    const uintptr_t last = (reinterpret_cast<uintptr_t>(begin) + bytes) / page * page;
-    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  struct Range {
+    size_t begin, end;
+    bool operator==(const Range&) const = default;
+  };
+
+  void use(Range range) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    used_.push_back(range);
+  }
+
+  /// Gives the memory of bytes back: they are read from the file again when they are touched. Not where another tensor has
+  /// some of them, who may have written to them.
+  void release(Range range) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    used_.erase(std::find(used_.begin(), used_.end(), range));
+    for (const Range& other : used_) {
+      if (other.begin < range.end && range.begin < other.end) return;
+    }
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t first = (range.begin + page - 1) / page * page, last = range.end / page * page;
+    if (first < last) madvise(static_cast<uint8_t*>(data) + first, last - first, MADV_DONTNEED);
   }
   void* data = nullptr;
   size_t size = 0;
+
+ private:
+  std::optional<MappedRange> named_;
+  std::mutex mutex_;
+  std::vector<Range> used_;  // by tensors, in bytes of the file
 };
 
 std::mutex tableMutex;
@@ -55,13 +80,6 @@ std::unordered_map<int64_t, std::shared_ptr<MappedFile>>& table() {
   return files;
 }
 int64_t nextFile = 1;
-
-std::string pathOf(const Napi::Value& value, const std::string& what) {
-  if (!value.IsString()) throw Napi::TypeError::New(value.Env(), what + ": expected a path, got " + kindOf(value));
-  const std::string path = value.As<Napi::String>().Utf8Value();
-  if (path.find('\0') != std::string::npos) throw std::runtime_error(what + ": the path has a NUL character");
-  return path;
-}
 
 Napi::Value mapFile(const Napi::CallbackInfo& info) {
   auto file = std::make_shared<MappedFile>(pathOf(info[0], "mapFile"));
@@ -110,7 +128,9 @@ Napi::Value fileTensor(const Napi::CallbackInfo& info) {
       std::memcpy(copy.mutable_data_ptr(), data, bytes);
       engine.put(slot, copy);
     } else {
-      engine.put(slot, at::from_blob(data, shape, [file, data, bytes](void*) { file->release(data, bytes); }, options));
+      const MappedFile::Range range{static_cast<size_t>(begin), static_cast<size_t>(begin) + bytes};
+      file->use(range);
+      engine.put(slot, at::from_blob(data, shape, [file, range](void*) { file->release(range); }, options));
     }
   });
   return Napi::Number::New(info.Env(), handle);

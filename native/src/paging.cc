@@ -8,9 +8,11 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 
 #include "bindings.h"
+#include "mapped_range.h"
 #include "page_store.h"
 #include "values.h"
 
@@ -38,8 +40,10 @@ class PageFile : public PageStore {
       close(fd_);
       throw failed("cannot map the page file", error);
     }
+    named_.emplace(data_, size(), "the page file " + path);
   }
   ~PageFile() override {
+    named_.reset();
     munmap(data_, size());
     close(fd_);
   }
@@ -88,6 +92,7 @@ class PageFile : public PageStore {
 
   int fd_ = -1;
   void* data_ = nullptr;
+  std::optional<MappedRange> named_;
   Stats stats_;
 };
 
@@ -130,10 +135,10 @@ Range rangeOf(const Napi::CallbackInfo& info, const std::string& what) {
 
 /// createPageFile(path, bytes)
 Napi::Value createPageFile(const Napi::CallbackInfo& info) {
-  if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "createPageFile: expected a path");
+  const std::string path = pathOf(info[0], "createPageFile");
   const int64_t bytes = integerOf(info[1], "createPageFile: bytes");
   TORCH_CHECK(bytes > 0, "createPageFile: bytes must be positive");
-  return numbered(info.Env(), std::make_shared<PageFile>(info[0].As<Napi::String>().Utf8Value(), static_cast<size_t>(bytes)));
+  return numbered(info.Env(), std::make_shared<PageFile>(path, static_cast<size_t>(bytes)));
 }
 
 /// createDevicePages(device, borders)

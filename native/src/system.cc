@@ -38,17 +38,8 @@ Napi::Value engineInfo(const Napi::CallbackInfo& info) {
 
 /// loadLibrary(path): a shared library, which registers the kernels that it has; throws the loader's reason.
 Napi::Value loadLibrary(const Napi::CallbackInfo& info) {
-  if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "loadLibrary: expected a path");
-  const std::string path = info[0].As<Napi::String>().Utf8Value();
+  const std::string path = pathOf(info[0], "loadLibrary");
   if (!dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(std::string("loadLibrary: ") + dlerror());
-  return info.Env().Undefined();
-}
-
-Napi::Value setThreads(const Napi::CallbackInfo& info) {
-  const int64_t threads = integerOf(info[0], "setThreads");
-  if (threads < 1 || threads > 1024) throw std::runtime_error("setThreads: expected 1 to 1024");
-  // The pool belongs to the thread that computes.
-  Engine::of(info.Env()).wait([&] { at::set_num_threads(static_cast<int>(threads)); });
   return info.Env().Undefined();
 }
 
@@ -80,10 +71,6 @@ Napi::Value flush(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value pendingJobs(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(Engine::of(info.Env()).pendingJobs()));
-}
-
 Napi::Value setDeterministic(const Napi::CallbackInfo& info) {
   const bool on = info[0].IsBoolean() && info[0].As<Napi::Boolean>().Value();
   Engine::of(info.Env()).wait([on] { at::globalContext().setDeterministicAlgorithms(on, false); });
@@ -102,13 +89,11 @@ Napi::Value setTf32(const Napi::CallbackInfo& info) {
 void defineSystem(Napi::Object& exports) {
   define(exports, "engineInfo", engineInfo);
   define(exports, "loadLibrary", loadLibrary);
-  define(exports, "setThreads", setThreads);
   define(exports, "deviceMemory", deviceMemory);
   define(exports, "setEager", setEager);
   define(exports, "setDeterministic", setDeterministic);
   define(exports, "setTf32", setTf32);
   define(exports, "flush", flush);
-  define(exports, "pendingJobs", pendingJobs);
 }
 
 }  // namespace slimtune

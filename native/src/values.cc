@@ -146,6 +146,13 @@ at::ScalarType dtypeOf(const Napi::Value& value, const std::string& what) {
 
 c10::Device deviceOf(const Napi::Value& value, const std::string& what) { return c10::Device(stringOf(value, what)); }
 
+std::string pathOf(const Napi::Value& value, const std::string& what) {
+  if (!value.IsString()) reject(value, what, "a path");
+  const std::string path = value.As<Napi::String>().Utf8Value();
+  if (path.find('\0') != std::string::npos) throw std::runtime_error(what + ": the path has a NUL character");
+  return path;
+}
+
 int64_t integerOf(const Napi::Value& value, const std::string& what) {
   const double number = numberOf(value, what);
   if (number != std::floor(number) || std::abs(number) > kMaxSafe) reject(value, what, "an integer");
@@ -223,16 +230,6 @@ c10::IValue toIValue(Engine& engine, const Napi::Value& value, const c10::TypePt
     default:
       throw Napi::TypeError::New(value.Env(), what + ": arguments of type " + type->str() + " are not supported");
   }
-}
-
-Napi::Value fromIValue(Napi::Env env, const c10::IValue& value) {
-  if (value.isNone()) return env.Null();
-  if (value.isBool()) return Napi::Boolean::New(env, value.toBool());
-  if (value.isInt()) return Napi::Number::New(env, static_cast<double>(value.toInt()));
-  if (value.isDouble()) return Napi::Number::New(env, value.toDouble());
-  if (value.isSymInt()) return Napi::Number::New(env, static_cast<double>(value.toSymInt().guard_int(__FILE__, __LINE__)));
-  if (value.isString()) return Napi::String::New(env, value.toStringRef());
-  throw Napi::Error::New(env, "a result of type " + value.tagKind() + " has no JavaScript form");
 }
 
 }  // namespace slimtune

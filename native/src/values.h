@@ -18,6 +18,8 @@ std::string dtypeName(at::ScalarType type);
 /// Throws a TypeError that names `what` for an unknown name.
 at::ScalarType dtypeOf(const Napi::Value& value, const std::string& what);
 c10::Device deviceOf(const Napi::Value& value, const std::string& what);
+/// Throws unless the value is a string without a NUL character.
+std::string pathOf(const Napi::Value& value, const std::string& what);
 /// Throws unless the value is a safe integer.
 int64_t integerOf(const Napi::Value& value, const std::string& what);
 std::vector<int64_t> shapeOf(const Napi::Value& value, const std::string& what);
@@ -35,8 +37,5 @@ struct TensorArgument {
 /// Converts one argument by its schema type. Tensors become placeholders recorded in `tensors`.
 c10::IValue toIValue(Engine& engine, const Napi::Value& value, const c10::TypePtr& type, const std::string& what,
                      size_t position, std::vector<TensorArgument>& tensors);
-
-/// A number, boolean, string or list of them; throws for anything else.
-Napi::Value fromIValue(Napi::Env env, const c10::IValue& value);
 
 }  // namespace slimtune

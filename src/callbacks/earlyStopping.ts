@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { TrainingArguments } from "../arguments/index.js";
 import type { TrainerState } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
+import { zodProblem } from "../support/zodProblem.js";
 import type { CallbackState, TrainerCallback, TrainerControl } from "./callbacks.js";
 import { isBetter, metricKey } from "./metric.js";
 
@@ -33,10 +34,7 @@ export class EarlyStoppingCallback implements TrainerCallback {
   /** @throws UserError for unknown or wrong options */
   constructor(options: EarlyStoppingOptions = {}) {
     const parsed = earlyStoppingSchema.safeParse(options);
-    if (!parsed.success) {
-      const issue = parsed.error.issues[0]!;
-      throw new UserError(`early_stopping${issue.path.map((key) => `.${String(key)}`).join("")}: ${issue.message}`);
-    }
+    if (!parsed.success) throw new UserError(zodProblem(parsed.error, "early_stopping"));
     this.#patience = parsed.data.patience;
     this.#threshold = parsed.data.threshold;
   }

@@ -1,5 +1,6 @@
 import type { TrainingArguments } from "../arguments/index.js";
 import type { LogEntry, TrainerState } from "../runFolder/state.js";
+import { shown } from "../support/plainText.js";
 import type { CallbackContext, TrainerCallback, TrainerControl } from "./callbacks.js";
 
 /** Where the bar and the lines go; `process.stderr` and `process.stdout` are such streams. */
@@ -68,7 +69,7 @@ export class ProgressCallback implements TrainerCallback {
     this.last = { ...this.last, ...context.logs };
     this.evaluating = "";
     this.clear();
-    this.lines.write(`${formatLog(context.logs)}\n`);
+    this.lines.write(`${shown(formatLog(context.logs))}\n`);
     this.draw(state, context);
   }
 

@@ -22,6 +22,19 @@ describe("Interrupts", () => {
     expect(EXIT_CODES[interrupts.signal!]).toBe(143);
   });
 
+  it("a terminal that closes says so twice, which is no wish to quit", () => {
+    const source = new EventEmitter();
+    const calls: string[] = [];
+    using interrupts = new Interrupts(
+      (signal) => calls.push(`stop ${signal}`),
+      source,
+      (signal) => calls.push(`quit ${signal}`),
+    );
+    for (const signal of ["SIGHUP", "SIGHUP", "SIGTERM"]) source.emit(signal);
+    expect(calls).toEqual(["stop SIGHUP", "quit SIGTERM"]);
+    expect(EXIT_CODES[interrupts.signal!]).toBe(129);
+  });
+
   it("lets go of the signals when it is disposed of", () => {
     const source = new EventEmitter();
     {

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { shown } from "../support/plainText.js";
+import { letGoOfLostTerminals } from "./terminal.js";
 
 /** Node's module loader opens dozens of files at once, and dies of one too many before anybody can tell. */
 function failAtOnce(error: unknown): void {
@@ -13,11 +14,15 @@ function failAtOnce(error: unknown): void {
 }
 process.on("uncaughtException", failAtOnce);
 
-// A reader that has seen enough (`slimtune ... | head`) is no failure.
+letGoOfLostTerminals();
+
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0);
-  throw error;
+  if (process.stdout.listenerCount("error") > 1) return; // the command goes on without it
+  if (error.code === "EPIPE") process.exit(0); // a reader that has seen enough (`slimtune ... | head`) is no failure
+  process.stderr.write(`stdout cannot be written: ${error.message}\n`);
+  process.exit(1);
 });
+process.stderr.on("error", () => {}); // the exit code still tells
 
 const { runCli } = await import("./program.js");
 await runCli(process.argv.slice(2));

@@ -1,7 +1,7 @@
 import { Command, CommanderError } from "commander";
 import { packageVersion } from "../setup/paths.js";
 import { UserError } from "../support/errors.js";
-import { tell } from "../support/plainText.js";
+import { shown } from "../support/plainText.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
 import { generateCommand } from "./generate.js";
@@ -28,9 +28,18 @@ export async function runCli(words: readonly string[]): Promise<void> {
     await program.exitOverride().parseAsync(words, { from: "user" });
   } catch (error) {
     // Commander has told its own errors already, and --help is one of them.
-    if (!(error instanceof CommanderError)) tell(report(error));
+    if (!(error instanceof CommanderError))
+      tellFailure(`${shown(report(error))}
+`);
     process.exitCode = error instanceof CommanderError ? error.exitCode : 1;
   }
+}
+
+/** On stderr, or where that cannot be written, on stdout. */
+function tellFailure(text: string): void {
+  process.stderr.write(text, (error) => {
+    if (error) process.stdout.write(text);
+  });
 }
 
 /** A user's mistake in one message; the stack where it is asked for, or where the mistake is ours. */

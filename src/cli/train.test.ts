@@ -44,8 +44,9 @@ describe("runTrain", () => {
         };
       },
     }));
-    vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    vi.spyOn(process.stderr, "write").mockImplementation((text: unknown, written: unknown) => {
       told += text;
+      if (typeof written === "function") written();
       return true;
     });
     folder = mkdtempSync(join(tmpdir(), "slimtune-train-"));
@@ -69,6 +70,7 @@ describe("runTrain", () => {
   it.each([
     ["SIGINT", 130],
     ["SIGTERM", 143],
+    ["SIGHUP", 129],
   ] as const)("stops at %s, says how to go on and exits with %s", async (signal, code) => {
     const others = process.listeners(signal); // the test runner's own
     for (const listener of others) process.off(signal, listener);

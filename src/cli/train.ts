@@ -1,7 +1,8 @@
 import { Command } from "commander";
-import { tell } from "../support/plainText.js";
+import { shown } from "../support/plainText.js";
 import { argumentsHelp } from "./arguments-help.js";
 import { EXIT_CODES, Interrupts } from "./interrupt.js";
+import { Output, tellLosses } from "./outputs.js";
 
 /** `slimtune train config.yaml [--name value ...]`: one run, from a config file and options. */
 export function trainCommand(): Command {
@@ -17,7 +18,8 @@ export function trainCommand(): Command {
 }
 
 /**
- * Trains; resolves to the exit code: 0, or 130 or 143 when a signal asked the run to stop and it saved a checkpoint.
+ * Trains; resolves to the exit code: 0, or that of the signal that asked the run to stop (it saved a checkpoint), or
+ * EXIT_OUTPUT_LOST when stdout or stderr could not be written: training goes on without them.
  * @throws UserError for what a user can mend.
  */
 export async function runTrain(words: readonly string[]): Promise<number> {
@@ -28,21 +30,24 @@ export async function runTrain(words: readonly string[]): Promise<number> {
   const { ProgressCallback } = await import("../callbacks/progress.js");
   const { Trainer } = await import("../train/trainer.js");
 
-  const progress = new ProgressCallback();
+  using stdout = new Output("stdout", process.stdout);
+  using stderr = new Output("stderr", process.stderr);
+  const log = (line: string) => stderr.write(`${shown(line)}\n`);
+  const progress = new ProgressCallback({ screen: stderr, lines: stdout });
   try {
-    const trainer = new Trainer({ ...config, callbacks: [progress] });
+    const trainer = new Trainer({ ...config, callbacks: [progress], log });
     using interrupts = new Interrupts(() => {
-      tell("\nFinishing this step and saving a checkpoint; interrupt again to quit at once.");
+      log("\nFinishing this step and saving a checkpoint; interrupt again to quit at once.");
       trainer.requestStop();
     });
     const { interrupted, checkpoint } = await trainer.train();
-    if (!interrupted) return 0;
-    tell(
+    if (!interrupted) return await tellLosses(stdout, stderr, 0);
+    log(
       checkpoint
         ? `Stopped; saved ${checkpoint}. To go on:\n  ${resumeCommand(words)}`
         : "Stopped before the first update; there was nothing to save.",
     );
-    return EXIT_CODES[interrupts.signal ?? "SIGINT"];
+    return await tellLosses(stdout, stderr, EXIT_CODES[interrupts.signal ?? "SIGINT"]);
   } finally {
     progress.close();
   }

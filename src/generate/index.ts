@@ -75,7 +75,13 @@ export class TextGenerator {
         : this.tokenizer.encode(this.tokenizer.renderChat(prompt, { addGenerationPrompt: true }), {
             addSpecialTokens: false,
           });
-    const { maxPositions } = this.#model.config;
+    const { maxPositions, vocabSize } = this.#model.config;
+    const foreign = ids.find((id) => id >= vocabSize);
+    if (foreign !== undefined) {
+      throw new UserError(
+        `model: its tokenizer gives the id ${foreign}, but config.json says vocab_size ${vocabSize}. The tokenizer belongs to another model.`,
+      );
+    }
     if (ids.length === 0) throw new UserError("prompt: it is empty");
     if (ids.length >= maxPositions) {
       throw new UserError(`prompt: it has ${ids.length} tokens; the model has ${maxPositions} positions. Shorten it.`);

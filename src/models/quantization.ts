@@ -1,6 +1,8 @@
 /** `quantization`: frozen weights in 4 or 8 bits, by the names and defaults of transformers' BitsAndBytesConfig. */
+
 import { z } from "zod";
 import { UserError } from "../support/errors.js";
+import { zodProblem } from "../support/zodProblem.js";
 
 /** Options that are accepted at one value, with the reason. */
 const only = (accepted: readonly unknown[], reason: string) =>
@@ -93,10 +95,7 @@ export function quantizationFor(
 ): Quantization | undefined {
   if (input === undefined) return undefined;
   const parsed = quantizationSchema.safeParse(input);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw new UserError(`${["quantization", ...issue.path].join(".")}: ${issue.message}`);
-  }
+  if (!parsed.success) throw new UserError(zodProblem(parsed.error, "quantization"));
   const config = parsed.data;
   if (!config.load_in_4bit && !config.load_in_8bit) return undefined;
   const option = `quantization.load_in_${config.load_in_4bit ? "4bit" : "8bit"}`;

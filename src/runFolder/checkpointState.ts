@@ -1,8 +1,10 @@
 /** The JSON of a checkpoint: where the run stood. */
-import { readFile } from "node:fs/promises";
+
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { UserError } from "../support/errors.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
+import { zodProblem } from "../support/zodProblem.js";
 import { ARGUMENTS, checkpointStep, RESUME, TRAINER_STATE } from "./files.js";
 import {
   identitySchema,
@@ -44,14 +46,13 @@ export async function readCheckpointState(folder: string): Promise<CheckpointSta
 async function readJson<T extends z.ZodType>(path: string, schema: T): Promise<z.output<T>> {
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(path, "utf8"));
+    value = JSON.parse((await readRegularFile(path, FILE_LIMITS.state)).toString());
   } catch (error) {
     throw damaged(path, (error as Error).message);
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const { path: place, message } = parsed.error.issues[0]!;
-  throw damaged(path, `${place.length > 0 ? `${place.join(".")}: ` : ""}${message}`);
+  throw damaged(path, zodProblem(parsed.error));
 }
 
 const damaged = (path: string, problem: string) => new DamagedCheckpoint(`${path} cannot be used: ${problem}`);

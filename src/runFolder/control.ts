@@ -1,8 +1,10 @@
 /** control.jsonl: lines by which anyone who may write into the folder of a run steers it. */
+
 import { randomUUID } from "node:crypto";
 import { appendFile, open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { zodProblem } from "../support/zodProblem.js";
 import { CONTROL } from "./files.js";
 
 /** Settings that can be changed while a run goes; a change means what a resume with that argument would. */
@@ -154,6 +156,6 @@ function parseLine(text: string): ControlLine | BadLine {
   const problem =
     issue.code === "invalid_union" || typeof given.do !== "string"
       ? `do must be one of ${actions}`
-      : `${issue.path.length > 0 ? `${issue.path.join(".")}: ` : ""}${issue.message}`;
+      : zodProblem(parsed.error);
   return { id: named(given.id), do: named(given.do), problem };
 }

@@ -1,12 +1,13 @@
 /** What makes a checkpoint whole: every file's size and SHA-256, written last. */
+
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { lstat, readdir, readFile, stat } from "node:fs/promises";
+import { lstat, readdir, stat } from "node:fs/promises";
 import { join, relative, sep } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { z } from "zod";
 import { sync, writeSynced } from "../support/durable.js";
 import { isPlainPath } from "../support/plainPath.js";
+import { FILE_LIMITS, openRegularFile, readRegularFile } from "../support/regularFile.js";
 import { MANIFEST } from "./files.js";
 
 const manifestSchema = z.strictObject({
@@ -21,7 +22,8 @@ const render = (manifest: Manifest) => `${JSON.stringify(manifest, null, 2)}\n`;
 
 async function sha256(path: string): Promise<string> {
   const hash = createHash("sha256");
-  await pipeline(createReadStream(path), hash);
+  await using file = await openRegularFile(path);
+  await pipeline(file.createReadStream({ autoClose: false }), hash);
   return hash.digest("hex");
 }
 
@@ -68,7 +70,7 @@ async function readManifest(folder: string): Promise<Manifest | string> {
   let text: string;
   let value: unknown;
   try {
-    text = await readFile(join(folder, MANIFEST), "utf8");
+    text = (await readRegularFile(join(folder, MANIFEST), FILE_LIMITS.config)).toString();
     value = JSON.parse(text);
   } catch (error) {
     return `${MANIFEST} cannot be read (${(error as Error).message})`;

@@ -1,8 +1,10 @@
 /** Runs as others see them, by their folders alone. */
+
 import { createReadStream } from "node:fs";
-import { opendir, readFile, stat } from "node:fs/promises";
+import { opendir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 
 import { checkpointStep, METRICS, RUN, TRAINER_STATE } from "./files.js";
 import { type RunRecord, readRecord } from "./record.js";
@@ -71,7 +73,9 @@ async function look(folder: string): Promise<{ folders: string[]; isRun: boolean
 /** The Trainer's state as of the last save; undefined before the first, and where it cannot be read. */
 export async function readTrainerState(folder: string): Promise<TrainerState | undefined> {
   try {
-    return trainerStateSchema.parse(JSON.parse(await readFile(join(folder, TRAINER_STATE), "utf8")));
+    return trainerStateSchema.parse(
+      JSON.parse((await readRegularFile(join(folder, TRAINER_STATE), FILE_LIMITS.state)).toString()),
+    );
   } catch {
     return undefined;
   }

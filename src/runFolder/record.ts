@@ -1,10 +1,11 @@
 /** run.json: what a run is, from its first moment on and across resumes. */
+
 import { randomUUID } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { putBack, replaceFile, textOf } from "../support/durable.js";
 import { UserError } from "../support/errors.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { SETTABLE, type Settable } from "./control.js";
 import { RUN } from "./files.js";
 
@@ -62,7 +63,7 @@ export type RunRecord = z.output<typeof runRecordSchema>;
 /** The record of a folder's run; undefined where there is none that can be read. */
 export async function readRecord(folder: string): Promise<RunRecord | undefined> {
   try {
-    return runRecordSchema.parse(JSON.parse(await readFile(join(folder, RUN), "utf8")));
+    return runRecordSchema.parse(JSON.parse((await readRegularFile(join(folder, RUN), FILE_LIMITS.config)).toString()));
   } catch {
     return undefined;
   }

@@ -72,6 +72,7 @@ describe("status.json", () => {
     expect(readFileSync(join(folder, "status.json"), "utf8")).toBe("earlier");
     const lines: string[] = [];
     const writer = await StatusWriter.open(folder, "id", (line) => lines.push(line));
+    await sleep(100); // its first write is done
     rmSync(folder, { recursive: true });
     writer.update({ phase: "training" });
     await sleep(20);

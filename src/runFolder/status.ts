@@ -1,9 +1,11 @@
 /** status.json: how a run stands, for whoever looks into its folder. */
-import { readFile, rename, stat, writeFile } from "node:fs/promises";
+
+import { rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { putBack, textOf } from "../support/durable.js";
 import { isAlive, thisProcess } from "../support/process.js";
+import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { controlAnswerSchema } from "./control.js";
 import { STATUS } from "./files.js";
 
@@ -178,7 +180,7 @@ export class StatusWriter {
 /** The status of a folder's run; undefined where there is none that can be read. */
 export async function readStatus(folder: string): Promise<Status | undefined> {
   try {
-    return statusSchema.parse(JSON.parse(await readFile(join(folder, STATUS), "utf8")));
+    return statusSchema.parse(JSON.parse((await readRegularFile(join(folder, STATUS), FILE_LIMITS.config)).toString()));
   } catch {
     return undefined;
   }

@@ -1,5 +1,7 @@
 /** Files that are on disk when the call returns, whole. */
-import { open, readFile, rename, rm } from "node:fs/promises";
+
+import { open, rename, rm } from "node:fs/promises";
+import { FILE_LIMITS, readRegularFile } from "./regularFile.js";
 
 /** Flushes a file or folder to disk. */
 export async function sync(path: string): Promise<void> {
@@ -35,7 +37,8 @@ export async function replaceFile(path: string, text: string): Promise<void> {
 }
 
 /** The text of a file, or undefined where there is none that can be read. */
-export const textOf = (path: string): Promise<string | undefined> => readFile(path, "utf8").catch(() => undefined);
+export const textOf = (path: string): Promise<string | undefined> =>
+  readRegularFile(path, FILE_LIMITS.state).then(String, () => undefined);
 
 /** Gives a file the text that it had, or removes it where it was not. */
 export async function putBack(path: string, text: string | undefined): Promise<void> {

@@ -16,6 +16,8 @@ export const FILE_LIMITS = {
   template: 1_000_000,
   /** Names of all tensors of a model, with the file of each. */
   index: 100_000_000,
+  /** What a run writes about itself: its log entries are in it. */
+  state: 1_000_000_000,
   /** A text for people, such as a dataset's card. */
   text: 10_000_000,
 } as const;

@@ -37,17 +37,14 @@ export function opInPlace(name: string, ...args: unknown[]): void {
   loadNative().call(opId(name), args.map(unwrap), gradEnabled, 0);
 }
 
-/** Calls an op that returns a number, boolean or string. */
-export function opValue(name: string, ...args: unknown[]): Promise<unknown> {
-  return loadNative().callValue(opId(name), args.map(unwrap), gradEnabled);
-}
-
-/** Runs `body`, whose ops record nothing for a backward pass. */
+/** Runs `body`, whose ops record nothing for a backward pass. Like a scope's it is synchronous. */
 export function noGrad<T>(body: () => T): T {
   const before = gradEnabled;
   gradEnabled = false;
   try {
-    return body();
+    const result = body();
+    if (result instanceof Promise) throw new Error("noGrad(): the body must be synchronous; await outside of it");
+    return result;
   } finally {
     gradEnabled = before;
   }

@@ -54,8 +54,6 @@ export interface Native {
   findOp(name: string): number;
   /** Handles of the new tensors; `listLength` tells how many an op returns that returns a list. */
   call(op: number, args: unknown[], grad: boolean, listLength?: number): Handle[];
-  /** The value of an op that returns a number, boolean or string. */
-  callValue(op: number, args: unknown[], grad: boolean): Promise<unknown>;
   fromBytes(bytes: ArrayBufferView | ArrayBuffer, dtype: DType, shape: number[], device: string): Handle;
   toBytes(tensor: Handle): Promise<TensorBytes>;
   /** Waits for the engine. */
@@ -92,7 +90,6 @@ export interface Native {
   /** Waits for the engine; makes GPUs ready. */
   engineInfo(): EngineInfo;
   loadLibrary(path: string): void;
-  setThreads(threads: number): void;
   /** Waits for nothing. */
   deviceMemory(device: string): { allocated: number; peak: number };
   setEager(eager: boolean): void;
@@ -102,7 +99,6 @@ export interface Native {
   /** For tests: the n-th CPU tensor from now on finds no memory; 0: none does. Waits for the engine. */
   failAllocation(n: number): void;
   flush(): Promise<void>;
-  pendingJobs(): number;
 }
 
 export const nativePath = fileURLToPath(new URL("../../native/build/slimtune.node", import.meta.url));

@@ -42,10 +42,6 @@ export function zeros(shape: number[], dtype: DType = "float32", device: Device 
   return op("aten::zeros", shape, dtype, undefined, device);
 }
 
-export function zerosLike(x: Tensor): Tensor {
-  return op("aten::zeros_like", x);
-}
-
 /** A permutation of 0..n-1, the same as Python's for the same generator (by default the default one). */
 export function randperm(n: number, generator?: RandomGenerator): Tensor {
   return generator ? op("aten::randperm.generator", n, generator.handle) : op("aten::randperm", n);
@@ -69,11 +65,6 @@ export function bernoulli_(x: Tensor, p: number): void {
 /** One draw of int64 from the default generator, as a data loader of PyTorch makes at each of its starts. */
 export function random_(x: Tensor): void {
   opInPlace("aten::random_", x);
-}
-
-/** y += alpha · a·b; y is [N, M], a [N, K], b [K, M]. */
-export function addmm_(y: Tensor, a: Tensor, b: Tensor, alpha: number): void {
-  opInPlace("aten::addmm_", y, a, b, 1, alpha);
 }
 
 export function copy_(target: Tensor, source: Tensor): void {
@@ -144,10 +135,6 @@ export function add(x: Tensor, y: Tensor): Tensor {
 
 export function addScalar(x: Tensor, value: number): Tensor {
   return op("aten::add.Scalar", x, value);
-}
-
-export function sub(x: Tensor, y: Tensor): Tensor {
-  return op("aten::sub.Tensor", x, y);
 }
 
 export function mul(x: Tensor, y: Tensor): Tensor {

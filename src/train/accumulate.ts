@@ -54,19 +54,21 @@ export async function accumulate(
     })),
   );
   const items = passes.reduce((sum, { batch }) => sum + batch.targets.length, 0);
+  const draws = passTokens === 0;
   const losses: Tensor[] = [];
   try {
     for (const { batch, padded } of passes) {
-      if (batch.targets.length > 0) {
+      // As in Python: without a label a batch gives no loss, but its masks and its noise are drawn; and where a whole window
+      // has none, its loss and all its gradients are zero.
+      if (batch.targets.length > 0 || items === 0 || draws) {
         const { labelSmoothing, neftuneAlpha } = objective;
         // Micro-batches are computed together only where nothing is drawn at random.
         const noise = padded.length === 1 ? { padded: padded[0]!, neftuneAlpha } : undefined;
         const options = { labelSmoothing, noise, lossScale, recomputeEvery };
-        losses.push(span("JavaScript", () => model.lossAndGradients(batch, items, options)));
+        losses.push(span("JavaScript", () => model.lossAndGradients(batch, Math.max(items, 1), options)));
       }
       await turn();
     }
-    if (items === 0) return { loss: Number.NaN, gradNorm: Number.NaN, tokens: 0, paddedTokens: 0 }; // a mean of nothing
     const summary = noGrad(() =>
       scope(() => {
         const norm = ops.gradNorm(parameters.map(({ tensor }) => gradOf(tensor)));

@@ -23,6 +23,7 @@ import { addLora } from "../peft/lora.js";
 import type { RunIdentity } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
 import { elementCount } from "../support/shape.js";
+import { zodProblem } from "../support/zodProblem.js";
 import { chooseDevice, type Device, manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
 import type { Objective } from "./accumulate.js";
 import { checkExamples } from "./health/checkExamples.js";
@@ -182,10 +183,7 @@ async function adapt(model: CausalLM, { lora, adapter }: RunSpec): Promise<Prepa
   }
   if (!lora) return undefined;
   const parsed = loraSchema.safeParse(lora);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw new UserError(`lora${issue.path.map((key) => `.${String(key)}`).join("")}: ${issue.message}`);
-  }
+  if (!parsed.success) throw new UserError(zodProblem(parsed.error, "lora"));
   return { config: parsed.data, paths: addLora(model, parsed.data) };
 }
 

@@ -1,4 +1,5 @@
 /** The public face of a run: checks, prepares, trains, cleans up. */
+
 import { randomUUID } from "node:crypto";
 import { rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -21,6 +22,7 @@ import { openOutputDir } from "../runFolder/outputDir.js";
 import { RecordWriter } from "../runFolder/record.js";
 import type { TrainOutput } from "../runFolder/state.js";
 import { type Phase, StatusWriter } from "../runFolder/status.js";
+import { tell } from "../support/plainText.js";
 import { ControlFile } from "./controlFile.js";
 import { type HealthConfig, healthConfig } from "./health/config.js";
 import { HealthWatch } from "./health/watch.js";
@@ -74,7 +76,7 @@ export class Trainer {
     this.#config = config;
     const { training_args: args } = config;
     this.args = args instanceof TrainingArguments ? args : new TrainingArguments(args);
-    this.#log = config.log ?? ((line) => process.stderr.write(`${line}\n`));
+    this.#log = config.log ?? tell;
     this.#health = healthConfig(config.health, this.args);
     this.#reporters = createReporters(this.args, this.#log);
     this.#requests = new Requests(this.#events, (...change) => this.#keepChanges(...change));

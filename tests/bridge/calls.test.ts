@@ -1,6 +1,6 @@
 /** Ops by schema: overloads, defaults, lists; and every misuse as a JavaScript error that names op and shapes. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { op, opInPlace, opMany, opValue } from "../../src/torch/dispatch.js";
+import { op, opInPlace, opMany } from "../../src/torch/dispatch.js";
 import {
   backward,
   flush,
@@ -45,9 +45,9 @@ describe("calls by schema", () => {
 
   it("fills in the schema's defaults for what is left out or undefined", async () => {
     const [x, y] = [vector(1, 2), vector(10, 20)];
-    expect(await values(track(op("aten::sub.Tensor", x, y)))).toEqual([-9, -18]); // alpha = 1
-    expect(await values(track(op("aten::sub.Tensor", x, y, undefined)))).toEqual([-9, -18]);
-    expect(await values(track(op("aten::sub.Tensor", x, y, 2)))).toEqual([-19, -38]);
+    expect(await values(track(op("aten::add.Tensor", x, y)))).toEqual([11, 22]); // alpha = 1
+    expect(await values(track(op("aten::add.Tensor", x, y, undefined)))).toEqual([11, 22]);
+    expect(await values(track(op("aten::add.Tensor", x, y, 2)))).toEqual([21, 42]);
   });
 
   it("takes null and undefined for an optional tensor, number, dtype and list", async () => {
@@ -74,14 +74,13 @@ describe("calls by schema", () => {
     expect(await values(track(op("aten::index.Tensor", square, [rows])))).toEqual([3, 4, 1, 2]);
   });
 
-  it("gives back several tensors, lists of them, and plain values", async () => {
+  it("gives back several tensors, and lists of them", async () => {
     const x = track(ops.float32([3, 1, 2]));
     const [sorted, order] = opMany("aten::sort", [x]).map(track);
     expect(await values(sorted!)).toEqual([1, 2, 3]);
     expect(await values(order!)).toEqual([1, 2, 0]);
     const parts = opMany("aten::split.Tensor", [x, 2], 2).map(track);
     expect(await values(parts[1]!)).toEqual([2]);
-    expect(await opValue("aten::equal", x, x)).toBe(true);
   });
 
   it("knows whole numbers from fractions, as Python does", () => {
@@ -201,7 +200,6 @@ describe("misuse is an error of JavaScript", () => {
   it("refuses a wrong number of results", async () => {
     const wrong = opMany("aten::split.Tensor", [vector(1, 2, 3), 2], 3).map(track);
     await expect(wrong[0]!.values()).rejects.toThrow("aten::split.Tensor: returned 2 tensors, 3 were expected");
-    await expect(opValue("aten::neg", vector(1))).rejects.toThrow("aten::neg: returns tensors: use call");
   });
 
   it("refuses shapes that no memory holds", async () => {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { opInPlace } from "../../src/torch/dispatch.js";
 import { flush, liveTensors, loadNative, MappedFile, type Tensor } from "../../src/torch/index.js";
+import { nativePath, start } from "./support.js";
 
 let folder: string;
 let path: string;
@@ -94,6 +95,33 @@ describe("a mapped tensor", () => {
     fresh.dispose();
     file.close();
     other.close();
+  });
+
+  it("keeps what was written to it when another tensor of the same bytes goes", async () => {
+    const floats = 3 * 4096;
+    writeFileSync(path, new Float32Array(floats));
+    const file = new MappedFile(path);
+    const [x, same, part] = [[0, floats] as const, [0, floats] as const, [4 * 1000, 4096] as const].map(
+      ([begin, count]) => file.tensor(begin, "float32", [count]),
+    );
+    opInPlace("aten::add_.Scalar", x, 100);
+    same!.dispose();
+    part!.dispose();
+    expect(new Set(await values(x!))).toEqual(new Set([100]));
+    x!.dispose();
+    const fresh = file.tensor(0, "float32", [floats]);
+    expect(new Set(await values(fresh))).toEqual(new Set([0])); // with the last tensor they were given back
+    fresh.dispose();
+    file.close();
+  });
+
+  it("that is cut off ends the process with the file's name", async () => {
+    writeFileSync(path, Buffer.alloc(1 << 16, 1));
+    const { signal, stdout, stderr } = await start("cutOff.child.mjs", [nativePath, path]).ended;
+    expect({ signal, stdout }).toEqual({ signal: "SIGBUS", stdout: "" });
+    expect(stderr).toBe(
+      `slimtune: ${path} can no longer be read where it is in use: it was cut off or overwritten, or the disk or network share that it is on has failed. Restore it, and resume from the last checkpoint.\n`,
+    );
   });
 
   it.each([

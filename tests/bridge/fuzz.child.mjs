@@ -229,14 +229,10 @@ const opCall = fc.constantFrom(...ops).chain(({ name, id, types }) =>
       ),
       grad: fc.boolean(),
       results: fc.oneof({ weight: 9, arbitrary: fc.nat({ max: 5 }) }, { weight: 1, arbitrary: number }),
-      value: fc.nat({ max: 9 }).map((n) => n === 0),
     })
-    .map(({ args, extra, grad, results, value }) => ({
+    .map(({ args, extra, grad, results }) => ({
       name,
-      run(made) {
-        if (value) return native.callValue(id, made, grad);
-        return native.call(id, made, grad, results);
-      },
+      run: (made) => native.call(id, made, grad, results),
       args: [...args, ...extra],
     })),
 );
@@ -330,7 +326,6 @@ const rawFunctions = {
     ),
   ],
   call: [plain(fc.nat({ max: 100 })), list(plain(number)), plain(fc.boolean()), plain(number)],
-  callValue: [plain(fc.nat({ max: 100 })), list(plain(number))],
   deviceMemory: [plain(fc.constantFrom("cpu", "cuda", "cuda:0", "meta", "mps", "", "cuda:99999999999"))],
   createPageFile: [
     plain(fc.constantFrom(...Array.from({ length: 40 }, (_, i) => `${file}-page-${i}`))),
@@ -349,7 +344,6 @@ const rawFunctions = {
   prefetch: [pageStore, plain(fc.oneof(fc.constantFrom(0, 4096, 8192), integer)), plain(integer)],
   pagingStats: [pageStore],
   loadLibrary: [plain(fc.constantFrom("", "/nonexistent.so"))],
-  setThreads: [plain(fc.constantFrom(1, 1, 0, -1, 2 ** 40))],
   setDeterministic: [plain(fc.boolean())],
   setTf32: [plain(fc.boolean())],
   failAllocation: [plain(fc.constantFrom(0, 1, 2, 5, -1, 0.5))],
@@ -357,7 +351,6 @@ const rawFunctions = {
   engineInfo: [],
   startProfiler: [],
   stopProfiler: [],
-  pendingJobs: [],
   flush: [],
 };
 const forgotten = Object.keys(native).filter((name) => !(name in rawFunctions) && name !== "setEager");

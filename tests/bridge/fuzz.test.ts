@@ -18,6 +18,7 @@ it(`survives ${calls} random calls (seed ${seed})`, { timeout: 60_000 + calls * 
     const ops = openOps();
     expect(ops.length).toBeGreaterThan(40);
     const { ended } = start("fuzz.child.mjs", [nativePath, String(seed), String(calls), log, ...ops], {
+      cwd: folder, // some of the names that it makes up are of files to create
       env: { TMPDIR: folder },
     });
     const { code, signal, stdout, stderr } = await ended;

@@ -1,6 +1,6 @@
 /** Scopes: who owns a tensor, and that nothing is left behind. */
 import { afterEach, describe, expect, it } from "vitest";
-import { flush, keep, liveTensors, loadNative, ops, scope, type Tensor } from "../../src/torch/index.js";
+import { flush, keep, liveTensors, loadNative, noGrad, ops, scope, type Tensor } from "../../src/torch/index.js";
 
 const alive = (x: Tensor): boolean => {
   try {
@@ -91,6 +91,17 @@ describe("scope", () => {
     ).toThrow("scope(): the body must be synchronous");
     await body;
     expect(liveTensors()).toBe(0);
+  });
+
+  it("is refused an async body without gradients too, which would run on with them", async () => {
+    let body: Promise<void> | undefined;
+    expect(() =>
+      noGrad(() => {
+        body = Promise.resolve();
+        return body;
+      }),
+    ).toThrow("noGrad(): the body must be synchronous");
+    await body;
   });
 
   it("takes a dispose inside it, twice even", () => {

@@ -16,16 +16,18 @@ export interface Ended {
 const childPath = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
 export interface StartOptions {
+  cwd?: string;
   env?: NodeJS.ProcessEnv;
   /** KiB of address space that it may take (Linux). */
   addressSpace?: number;
 }
 
 /** Starts `node <script beside this file> <args>` on one thread; `ended` settles when it has ended. */
-export function start(script: string, args: string[], { env, addressSpace }: StartOptions = {}) {
+export function start(script: string, args: string[], { cwd, env, addressSpace }: StartOptions = {}) {
   const command = [process.execPath, childPath(script), ...args];
   if (addressSpace) command.unshift("bash", "-c", 'ulimit -c 0; ulimit -v "$0"; exec "$@"', String(addressSpace));
   const child = spawn(command[0]!, command.slice(1), {
+    cwd,
     env: { ...process.env, OMP_NUM_THREADS: "1", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -6,7 +6,10 @@ import { fileURLToPath } from "node:url";
 import type { TrainingArgumentsInput } from "../../src/index.js";
 import { fixturePath } from "./goldens.js";
 
-const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+export const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+
+/** Of a process that shares the machine with others. */
+export const environment = () => ({ ...process.env, OMP_NUM_THREADS: "1" });
 
 export interface Ended {
   /** null when a signal ended the process. */
@@ -46,7 +49,7 @@ export function writeConfig(folder: string, args: TrainingArgumentsInput, datase
 
 export function runCli(words: string[]): Running {
   const child = spawn(process.execPath, [MAIN, ...words], {
-    env: { ...process.env, OMP_NUM_THREADS: "1" },
+    env: environment(),
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";

@@ -1,12 +1,12 @@
 /** Every log entry as a line of JSON, as soon as it is there. */
 
-import { type FileHandle, open, readFile, rename } from "node:fs/promises";
+import { type FileHandle, open, rename } from "node:fs/promises";
 import { join } from "node:path";
 import type { TrainingArguments } from "../../arguments/index.js";
 import type { ControlAnswer } from "../../runFolder/control.js";
 import { METRICS } from "../../runFolder/files.js";
 import type { LogEntry, TrainerState } from "../../runFolder/state.js";
-import { writeSynced } from "../../support/durable.js";
+import { textOf, writeSynced } from "../../support/durable.js";
 import type { TrainerControl } from "../callbacks.js";
 import type { Reporter } from "./reporter.js";
 
@@ -26,7 +26,7 @@ export class MetricsFile implements Reporter {
   }
 
   async onTrainBegin(args: TrainingArguments, state: TrainerState): Promise<void> {
-    const written = await readFile(this.#path, "utf8").catch(() => "");
+    const written = (await textOf(this.#path)) ?? "";
     const kept = keptLines(written.split("\n"), state);
     const aside = join(args.output_dir, `.${METRICS}.partial`);
     await writeSynced(aside, kept.map((line) => `${line}\n`).join(""));

@@ -1,7 +1,9 @@
 /** The key `health` of a config: what a run does about numbers and data that would spoil it. */
+
 import { z } from "zod";
 import type { TrainingArguments } from "../../arguments/index.js";
 import { UserError } from "../../support/errors.js";
+import { zodProblem } from "../../support/zodProblem.js";
 
 export const healthSchema = z.strictObject({
   non_finite: z
@@ -35,10 +37,7 @@ export type HealthConfigInput = z.input<typeof healthSchema>;
 /** @throws UserError for unknown keys or values, and for a rollback without checkpoints */
 export function healthConfig(input: HealthConfigInput | undefined, args: TrainingArguments): HealthConfig {
   const parsed = healthSchema.safeParse(input ?? {});
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw new UserError(`health${issue.path.map((key) => `.${String(key)}`).join("")}: ${issue.message}`);
-  }
+  if (!parsed.success) throw new UserError(zodProblem(parsed.error, "health"));
   if (parsed.data.non_finite === "rollback") {
     const problem =
       args.save_strategy === "no" ? "save_strategy is no" : args.save_only_model && "save_only_model is on";

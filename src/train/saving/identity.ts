@@ -1,13 +1,15 @@
 /** What must be the same for a resumed run to be the same run. */
+
 import { createHash } from "node:crypto";
-import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { CONFIG } from "../../files/modelFolder.js";
 import { resolveWeights } from "../../files/weights.js";
 import type { Sequence } from "../../models/batch.js";
 import type { CausalLM } from "../../models/causalLM.js";
 import type { Quantization } from "../../models/quantization.js";
 import type { TrainedParameter } from "../../optim/optimizer.js";
 import type { RunIdentity } from "../../runFolder/state.js";
+import { FILE_LIMITS, openRegularFile, readRegularFile } from "../../support/regularFile.js";
 
 export async function runIdentity(run: {
   examples: readonly Sequence[];
@@ -51,11 +53,11 @@ const SAMPLE_BYTES = 4096;
 
 /** Weights that are trained come from the checkpoint; frozen ones are told apart by samples of their files. */
 async function baseSum(folder: string, adapted: boolean, quantization: Quantization | undefined): Promise<string> {
-  const hash = createHash("sha256").update(await readFile(join(folder, "config.json")));
+  const hash = createHash("sha256").update(await readRegularFile(join(folder, CONFIG), FILE_LIMITS.config));
   if (!adapted) return hash.digest("hex");
   if (quantization) hash.update(JSON.stringify(quantization));
   for (const { path } of (await resolveWeights(folder)).headers) {
-    const file = await open(path, "r");
+    const file = await openRegularFile(path);
     try {
       const { size } = await file.stat();
       hash.update(`${size}\n`);

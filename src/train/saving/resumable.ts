@@ -1,6 +1,5 @@
 /** Everything that a run needs to go on as if it had never stopped, as safetensors and JSON. */
 
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readHeader, type SafetensorsDtype, type SafetensorsHeader } from "../../files/safetensors.js";
 import { type TensorEntry, writeSafetensors } from "../../files/safetensorsWriter.js";
@@ -11,6 +10,7 @@ import { type CheckpointState, DamagedCheckpoint } from "../../runFolder/checkpo
 import { ARGUMENTS, OPTIMIZER, RESUME, RNG, TRAINER_STATE } from "../../runFolder/files.js";
 import { stateJson } from "../../runFolder/state.js";
 import { writeSynced } from "../../support/durable.js";
+import { FILE_LIMITS, readRegularFile } from "../../support/regularFile.js";
 import { elementCount } from "../../support/shape.js";
 import { type Device, flush, noGrad, ops, rngStates, scope, setRngState, type Tensor } from "../../torch/index.js";
 
@@ -66,7 +66,7 @@ export async function restore(
   await restoreWeights(folder, stem, parameters);
   await withTensors([await readHeader(join(folder, OPTIMIZER))], (state) => optimizer.loadState(state));
   const rng = await readHeader(join(folder, RNG));
-  const bytes = await readFile(rng.path);
+  const bytes = await readRegularFile(rng.path, FILE_LIMITS.config);
   try {
     for (const name of new Set<Device>(["cpu", device])) {
       const found = rng.tensors.get(name);

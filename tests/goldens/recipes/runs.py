@@ -92,6 +92,11 @@ RUNS = {
         data="text", lora=LORA, packing=True, packing_strategy="bfd_split", max_length=40, shuffle_dataset=True,
         **{**HOT, "gradient_accumulation_steps": 2, "num_train_epochs": 1},
     ),
+    # Short rows of long prompts: some have no label, and so have whole windows.
+    "packing-without-labels": run(
+        lora={**LORA, "lora_dropout": 0.1}, packing=True, packing_strategy="bfd_split", max_length=10,
+        **{**HOT, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 30, "weight_decay": 0.1},
+    ),
     "packing-neftune-dropout": run(
         data="text", lora={**LORA, "lora_dropout": 0.1}, packing=True, max_length=96, neftune_noise_alpha=5.0,
         pad_to_multiple_of=16, include_num_input_tokens_seen="all", **{**HOT, "gradient_accumulation_steps": 2},
