@@ -93,6 +93,15 @@ test("a living lock of another machine is waited for", async () => {
   expect(await waiting).toBe("done");
 });
 
+test("a lock of a process that lives here is held, however long that process was suspended", () => {
+  const lock = join(folder, ".lock");
+  const held = tryLock(lock);
+  const then = new Date(Date.now() - 600_000);
+  utimesSync(lock, then, then);
+  expect(tryLock(lock)).toBe(describeProcess(thisProcess()));
+  if (typeof held !== "string") held.release();
+});
+
 test("whoever does not wait is told who holds it", () => {
   const lock = join(folder, ".lock");
   const held = tryLock(lock);

@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describeProcess, isAlive, type ProcessId, thisProcess } from "./process.js";
 
-/** A holder touches its lock this often; a lock untouched for STALE_MS is abandoned even if its process cannot be asked. */
+/** A holder touches its lock this often; where its process cannot be asked, a lock untouched for STALE_MS is abandoned. */
 const HEARTBEAT_MS = 5_000;
 const STALE_MS = 60_000;
 
@@ -89,9 +89,12 @@ function readHolder(file: string): Holder | undefined {
 }
 
 function isStale(file: string, holder: Holder): boolean {
-  const age = Date.now() - (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-  if (age > STALE_MS) return true;
-  return holder.pid > 0 && isAlive(holder) === false;
+  const alive = holder.pid > 0 ? isAlive(holder) : undefined;
+  if (alive === false) return true;
+  // A process that was suspended, or whose machine slept, has not touched its lock, and goes on. Without its start it may be
+  // another one of that number.
+  if (alive === true && holder.started !== "") return false;
+  return Date.now() - (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now()) > STALE_MS;
 }
 
 /** Takes an abandoned lock away; if somebody else renewed it meanwhile, puts theirs back. */
