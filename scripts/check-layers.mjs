@@ -14,8 +14,8 @@ const LAYERS = [
   ["data", "callbacks"],
   ["peft", "memory", "arguments"],
   ["models", "optim"],
-  ["torch", "hub"],
-  ["files", "runFolder", "setup"],
+  ["torch", "hub", "setup"],
+  ["files", "runFolder", "nativeModule"],
   ["support"],
 ];
 const LAYER_OF = new Map(LAYERS.flatMap((names, layer) => names.map((name) => [name, layer])));

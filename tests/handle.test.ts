@@ -139,7 +139,7 @@ describe("a run is steered", () => {
     await trainer.train();
     expect((await asked).eval_loss).toBeGreaterThan(1);
     const without = tinyTrainer(folder(), { max_steps: 3 });
-    const refused = expect(without.evaluateNow()).rejects.toThrow("there is no eval_dataset");
+    const refused = expect(without.evaluateNow()).rejects.toThrow("there is nothing to evaluate on");
     expect((await without.train()).global_step, "the run goes on").toBe(3);
     await refused;
   });

@@ -1,5 +1,5 @@
 import { Command, CommanderError } from "commander";
-import { packageVersion } from "../setup/paths.js";
+import { packageVersion } from "../nativeModule/paths.js";
 import { UserError } from "../support/errors.js";
 import { shown } from "../support/plainText.js";
 import { doctorCommand } from "./doctor.js";

@@ -3,16 +3,10 @@
  * keeps them, block-wise with its dynamic code (https://arxiv.org/abs/2110.02861). A small tensor and an embedding keep
  * float32 states there, as in the Trainer.
  */
+import { elementCount } from "../support/shape.js";
 import type { optimizerOps, Tensor } from "../torch/index.js";
 import type { TrainedParameter } from "./optimizer.js";
-import {
-  elementCount,
-  float32State,
-  type Slot,
-  type StateSpec,
-  type UpdateOptions,
-  type UpdateRule,
-} from "./updateRule.js";
+import { float32State, type Slot, type StateSpec, type UpdateOptions, type UpdateRule } from "./updateRule.js";
 
 export type Bits = 8 | 32;
 

@@ -5,11 +5,11 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { ADAM, type Choice, makeOptimizer, scatter } from "../../tests/support/optimizers.js";
+import { elementCount } from "../support/shape.js";
 import { flush, isOutOfMemory, keep, liveTensors, loadNative, ops, scope } from "../torch/index.js";
 import { OPTIMIZER_NAMES } from "./catalogue.js";
 import { diskTier } from "./pageTiers.js";
 import { PagedStateMemory, PlainStateMemory } from "./stateMemory.js";
-import { elementCount } from "./updateRule.js";
 
 const folder = mkdtempSync(join(tmpdir(), "slimtune-nonfinite-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -11,12 +11,12 @@ import {
   scatter,
   updates,
 } from "../../tests/support/optimizers.js";
+import { elementCount } from "../support/shape.js";
 import { flush, isOutOfMemory, liveTensors, loadNative, ops, scope } from "../torch/index.js";
 import { OPTIMIZER_NAMES } from "./catalogue.js";
 import type { Optimizer, TrainedParameter } from "./optimizer.js";
 import { diskTier, hostTier } from "./pageTiers.js";
 import { PagedStateMemory, PlainStateMemory, type StateMemory } from "./stateMemory.js";
-import { elementCount } from "./updateRule.js";
 
 const folder = mkdtempSync(join(tmpdir(), "slimtune-undo-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -1,4 +1,5 @@
 /** What makes one optimizer differ from another: the states it keeps for a parameter, and its update. */
+import { elementCount } from "../support/shape.js";
 import { type DType, dtypeBytes, type Tensor } from "../torch/index.js";
 import type { TrainedParameter } from "./optimizer.js";
 
@@ -38,8 +39,6 @@ export interface UpdateRule {
    */
   update(slots: readonly Slot[], options: UpdateOptions): void;
 }
-
-export const elementCount = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
 
 export const float32State = (name: string, shape: readonly number[]): StateSpec => ({ name, shape, dtype: "float32" });
 

@@ -127,20 +127,31 @@ export async function rotate(
   damaged: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   if (limit === null) return;
-  const all = (await listCheckpoints(outputDir)).filter(({ path }) => !damaged.has(path));
+  const all = await wholeCheckpoints(outputDir, damaged);
   const checkpoints = [...all.filter(({ step }) => step > saved), ...all.filter(({ step }) => step <= saved)];
   const others = checkpoints.filter(({ step, path }) => step !== saved && !isFolder(path, best));
   const room = Math.max(0, limit - (checkpoints.length - others.length));
-  for (const { path } of others.slice(0, Math.max(0, others.length - room))) {
-    if (await looksWhole(path)) await discard(path);
+  for (const { path } of others.slice(0, Math.max(0, others.length - room))) await discard(path);
+}
+
+/** Those that are not known to be damaged, and do not look so. */
+async function wholeCheckpoints(outputDir: string, damaged: ReadonlySet<string>): Promise<CheckpointFolder[]> {
+  const whole: CheckpointFolder[] = [];
+  for (const checkpoint of await listCheckpoints(outputDir)) {
+    if (!damaged.has(checkpoint.path) && (await looksWhole(checkpoint.path))) whole.push(checkpoint);
   }
+  return whole;
 }
 
 const isFolder = (path: string, other: string | null) => other !== null && basename(path) === basename(other);
 
-/** Removes all checkpoints but one. */
-export async function keepOnly(outputDir: string, best: string): Promise<void> {
-  for (const { path } of await listCheckpoints(outputDir)) {
+/** Removes all checkpoints but one, and but the damaged ones. */
+export async function keepOnly(
+  outputDir: string,
+  best: string,
+  damaged: ReadonlySet<string> = new Set(),
+): Promise<void> {
+  for (const { path } of await wholeCheckpoints(outputDir, damaged)) {
     if (!isFolder(path, best)) await discard(path);
   }
 }

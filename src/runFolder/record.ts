@@ -54,7 +54,9 @@ export const runRecordSchema = z.object({
   config: z
     .record(z.string(), z.unknown())
     .describe("Of the latest start: every argument as it was resolved, secrets masked."),
-  plan: planSchema.nullable().describe("null until the data is read."),
+  plan: planSchema
+    .nullable()
+    .describe("Of the latest start, null until the data is read; what was set since is in `changes`."),
   starts: z.array(startSchema),
   changes: z.array(changeSchema).describe("What was set while it ran; a resume sets it again at the same updates."),
 });

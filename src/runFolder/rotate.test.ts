@@ -46,6 +46,11 @@ describe("save_total_limit", () => {
     rmSync(join(folder, "checkpoint-4", "manifest.json"));
     await rotate(folder, 10, 1, null, new Set([join(folder, "checkpoint-8")]));
     expect(left()).toEqual([2, 4, 8, 10]);
+    await writeCheckpoint(folder, 12, (aside) => writeFile(join(aside, "weights"), "12"));
+    await rotate(folder, 12, 2, null, new Set([join(folder, "checkpoint-8")]));
+    expect(left()).toEqual([2, 4, 8, 10, 12]);
+    await keepOnly(folder, join(folder, "checkpoint-12"), new Set([join(folder, "checkpoint-8")]));
+    expect(left()).toEqual([2, 4, 8, 12]);
   });
 
   it("1 leaves only the best at the end", async () => {

@@ -2,13 +2,13 @@ import { spawn } from "node:child_process";
 import { createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
+import type { NativePaths } from "../nativeModule/paths.js";
+import { writeRecord } from "../nativeModule/record.js";
 import { UserError } from "../support/errors.js";
 import { createMeter, formatSeconds, type Output } from "../support/meter.js";
 import { buildHash, nodeHeaders } from "./buildHash.js";
 import { lastLine, run } from "./exec.js";
 import type { Found } from "./find.js";
-import type { NativePaths } from "./paths.js";
-import { writeRecord } from "./record.js";
 import type { Toolchain } from "./toolchain.js";
 
 export interface BuildOptions {

@@ -3,8 +3,8 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import type { Libtorch } from "./libtorch.js";
-import type { NativePaths } from "./paths.js";
+import type { NativePaths } from "../nativeModule/paths.js";
+import type { Libtorch } from "../nativeModule/record.js";
 
 /** Folders of the headers that npm brought. */
 export interface NodeHeaders {

@@ -2,17 +2,18 @@ import { existsSync, readFileSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { release } from "node:os";
 import { dirname } from "node:path";
+import { cudaLibraries } from "../nativeModule/cuda.js";
+import { type NativePaths, nativePaths, packageVersion } from "../nativeModule/paths.js";
+import type { Libtorch } from "../nativeModule/record.js";
+import { readRecord } from "../nativeModule/record.js";
 import { tryAddon } from "./build.js";
 import { buildHash } from "./buildHash.js";
 import { cacheDir } from "./cache.js";
-import { cudaLibraries } from "./cuda.js";
 import { run } from "./exec.js";
 import { type Attempt, findLibtorch } from "./find.js";
 import { type CpuInfo, readCpu, readMemory, readNvidia } from "./hardware.js";
-import { inspectLibtorch, type Libtorch } from "./libtorch.js";
-import { type NativePaths, nativePaths, packageVersion } from "./paths.js";
+import { inspectLibtorch } from "./libtorch.js";
 import { askPip, askPython, pythonCandidates } from "./python.js";
-import { readRecord } from "./record.js";
 import { compilerName, versionOf } from "./toolchain.js";
 
 /** What the addon says of itself; null fields of the report mean "not there". */

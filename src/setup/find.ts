@@ -1,6 +1,7 @@
+import type { Libtorch } from "../nativeModule/record.js";
 import { UserError } from "../support/errors.js";
 import { cachedLibtorches, libtorchCache } from "./cache.js";
-import { type Inspected, inspectLibtorch, type Libtorch, missingLibraries } from "./libtorch.js";
+import { type Inspected, inspectLibtorch, missingLibraries } from "./libtorch.js";
 import { askPython, pythonCandidates } from "./python.js";
 import { ACCEPTED_VERSIONS, PINNED_VERSION } from "./versions.js";
 

@@ -1,16 +1,8 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
+import type { Libtorch } from "../nativeModule/record.js";
 import { run } from "./exec.js";
 import { ACCEPTED_VERSIONS, isAcceptedVersion } from "./versions.js";
-
-/** A LibTorch that can be compiled against: the folder that has `include/` and `lib/`. */
-export interface Libtorch {
-  root: string;
-  /** As in its headers, without a suffix: `2.13.0`. */
-  version: string;
-  /** `cpu`, `cu130`, `rocm7.1`: what its libraries can drive. */
-  variant: string;
-}
 
 export type Inspected = { libtorch: Libtorch; reason?: undefined } | { libtorch?: undefined; reason: string };
 

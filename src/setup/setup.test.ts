@@ -2,8 +2,8 @@ import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { fakeOutput, libtorchFiles, temporaryFolder, writeTree } from "../../tests/setup/fakes.js";
+import { type NativePaths, nativePaths } from "../nativeModule/paths.js";
 import { examineSystem } from "./doctor.js";
-import { type NativePaths, nativePaths } from "./paths.js";
 import { formatReport } from "./report.js";
 import { runSetup } from "./setup.js";
 

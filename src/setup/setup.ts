@@ -1,5 +1,7 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
+import { type NativePaths, nativePaths } from "../nativeModule/paths.js";
+import { type BuildRecord, readRecord } from "../nativeModule/record.js";
 import { UserError } from "../support/errors.js";
 import { withLock } from "../support/lock.js";
 import type { Output } from "../support/meter.js";
@@ -9,8 +11,6 @@ import { libtorchCache } from "./cache.js";
 import { fetchLibtorch } from "./fetch.js";
 import { type Attempt, type Found, findLibtorch, namedFolder } from "./find.js";
 import { inspectLibtorch } from "./libtorch.js";
-import { type NativePaths, nativePaths } from "./paths.js";
-import { type BuildRecord, readRecord } from "./record.js";
 import { checkToolchain } from "./toolchain.js";
 import { ACCEPTED_VERSIONS, checkVariant, officialZip, PINNED_VERSION, type ZipSource } from "./versions.js";
 

@@ -1,8 +1,8 @@
 /** The typed face of the native module: the one file that knows its functions and where it lies. */
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { cudaLibraries, NVIDIA_DRIVER } from "../setup/cuda.js";
-import { nativePaths } from "../setup/paths.js";
+import { cudaLibraries, NVIDIA_DRIVER } from "../nativeModule/cuda.js";
+import { nativePaths } from "../nativeModule/paths.js";
 import { UserError } from "../support/errors.js";
 
 export type DType =

@@ -72,6 +72,7 @@ export class Loop {
     await this.#saver.restore(path);
     this.#ledger.continueFrom(saved);
     await this.#saver.continueFrom(path);
+    this.#options.status.update({ checkpoint: path });
     if (saved.tally.schedule) this.#settings.scheduler.metric?.restore(saved.tally.schedule);
   }
 
@@ -182,7 +183,10 @@ export class Loop {
     const { evaluator, requests, status } = this.#options;
     const { args, scheduler } = this.#settings;
     const ledger = this.#ledger;
-    if (!evaluator) throw new UserError("An evaluation was asked for, but there is no eval_dataset: set one.");
+    if (!evaluator)
+      throw new UserError(
+        "An evaluation was asked for, but there is nothing to evaluate on: set eval_dataset, and eval_strategy to steps or epoch.",
+      );
     const measured = await status.during("evaluating", () =>
       evaluator.evaluate(
         (batch, batches) => ledger.tell("onPredictionStep", { batch, batches }),

@@ -1,9 +1,9 @@
 /** What run.json says of a start: the config, the command, the machine. */
 import { arch, cpus, platform, totalmem } from "node:os";
 import type { TrainingArguments } from "../arguments/index.js";
+import { nativePaths, packageVersion } from "../nativeModule/paths.js";
+import { readRecord } from "../nativeModule/record.js";
 import type { RunRecord, RunStart } from "../runFolder/record.js";
-import { nativePaths, packageVersion } from "../setup/paths.js";
-import { readRecord } from "../setup/record.js";
 import { thisProcess } from "../support/process.js";
 import type { RunSpec } from "./prepare.js";
 

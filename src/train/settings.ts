@@ -43,6 +43,10 @@ export class Settings {
     return this.#scheduler;
   }
 
+  copy(): Settings {
+    return new Settings(this.#args, this.#examples, this.#repeated);
+  }
+
   newState(): TrainerState {
     return newTrainerState(this.#args, {
       max_steps: this.#plan.maxSteps,

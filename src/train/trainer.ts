@@ -260,7 +260,7 @@ export class Trainer {
     try {
       const settings = new Settings(args, run.sequences.length, record.record.changes);
       optimizer = createOptimizer(run.parameters, args, run.device);
-      for (const line of describeRun(run, args, settings.plan, optimizer)) this.#log(line);
+      for (const line of this.#describe(run, settings, checkpoint, optimizer)) this.#log(line);
       const loop = new Loop(run, settings, optimizer, {
         callbacks: new CallbackHandler([
           new DefaultFlowCallback(),
@@ -292,6 +292,13 @@ export class Trainer {
       optimizer?.dispose();
       run.model.dispose();
     }
+  }
+
+  /** What the run is going to do, with the settings that the checkpoint's run had been given while it went. */
+  #describe(run: PreparedRun, settings: Settings, checkpoint: CheckpointFolder | undefined, optimizer: Optimizer) {
+    const then = settings.copy();
+    if (checkpoint) then.repeatChanges(checkpoint.step, () => {});
+    return describeRun(run, then.args, then.plan, optimizer);
   }
 
   /** Goes on from the checkpoint; where the newest one was asked for and cannot be used after all, from the one before. */

@@ -9,7 +9,7 @@ import { compilerName } from "../../src/setup/toolchain.js";
 import { nativePath } from "../bridge/support.js";
 
 const gpu = vi.hoisted(() => ({ driver: "", libraries: [] as string[] }));
-vi.mock("../../src/setup/cuda.js", () => ({
+vi.mock("../../src/nativeModule/cuda.js", () => ({
   get NVIDIA_DRIVER() {
     return gpu.driver;
   },

@@ -3,7 +3,7 @@ import { type AdamArguments, chooseOptimizer } from "../../src/optim/catalogue.j
 import type { Optimizer, TrainedParameter } from "../../src/optim/optimizer.js";
 import { RuleOptimizer } from "../../src/optim/ruleOptimizer.js";
 import { PlainStateMemory, type StateMemory } from "../../src/optim/stateMemory.js";
-import { elementCount } from "../../src/optim/updateRule.js";
+import { elementCount } from "../../src/support/shape.js";
 import { keep, ops, scope } from "../../src/torch/index.js";
 
 const POWERS = Array.from({ length: 13 }, (_, i) => 2 ** -i / 1024);

@@ -124,7 +124,7 @@ export class Saver {
       if (found !== undefined) await restoreWeights(found, this.#stem, this.#run.parameters);
     }
     await writeResult(args.output_dir, this.#run, state);
-    if (best !== null && args.save_total_limit === 1) await keepOnly(args.output_dir, best);
+    if (best !== null && args.save_total_limit === 1) await keepOnly(args.output_dir, best, this.#damaged);
   }
 
   get #stem() {

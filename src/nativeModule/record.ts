@@ -1,6 +1,14 @@
 import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
-import type { Libtorch } from "./libtorch.js";
 import type { NativePaths } from "./paths.js";
+
+/** A LibTorch that can be compiled against: the folder that has `include/` and `lib/`. */
+export interface Libtorch {
+  root: string;
+  /** As in its headers, without a suffix: `2.13.0`. */
+  version: string;
+  /** `cpu`, `cu130`, `rocm7.1`: what its libraries can drive. */
+  variant: string;
+}
 
 /** Written beside the addon when a build has succeeded; a rebuild is due only when the hash differs. */
 export interface BuildRecord extends Libtorch {
