@@ -567,3 +567,14 @@ ${changes}`;
     );
   });
 });
+
+it.skipIf(process.platform !== "linux")(
+  "an output_dir in a file system that takes no folders is refused at once",
+  async () => {
+    const begun = performance.now();
+    await expect(tinyTrainer("/proc/nowhere/out").train()).rejects.toThrow(
+      "output_dir: /proc/nowhere/out cannot be used",
+    );
+    expect(performance.now() - begun).toBeLessThan(2000);
+  },
+);

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findCheckpoint } from "../src/runFolder/checkpoints.js";
+import { seal } from "../src/runFolder/manifest.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { tinyTrainer } from "./support/tinyRun.js";
 
@@ -133,5 +134,61 @@ describe("a run", () => {
     const run = tinyTrainer(output, { ...ARGS, resume_from_checkpoint: true }, { log: (line) => log.push(line) });
     await expect(run.train()).rejects.toThrow(/there is no usable checkpoint in output_dir/);
     expect(log).toHaveLength(2);
+  });
+});
+
+describe("a checkpoint that was edited and sealed again", () => {
+  const json = (name: string, change: (value: Record<string, unknown>) => unknown) => (folder: string) => {
+    const path = join(folder, name);
+    writeFileSync(path, JSON.stringify(change(JSON.parse(readFileSync(path, "utf8")))));
+  };
+  const state = (change: Record<string, unknown>) => json("trainer_state.json", (value) => ({ ...value, ...change }));
+  const edits: Record<string, (folder: string) => void> = {
+    "no trainer_state.json": (folder) => rmSync(join(folder, "trainer_state.json")),
+    "trainer_state.json is null": json("trainer_state.json", () => null),
+    "log_history null": state({ log_history: null }),
+    "global_step 1e9": state({ global_step: 1e9 }),
+    "global_step 3.5": state({ global_step: 3.5 }),
+    "global_step null": state({ global_step: null }),
+    "no training_args.json": (folder) => rmSync(join(folder, "training_args.json")),
+    "slimtune_run.json is empty": (folder) => writeFileSync(join(folder, "slimtune_run.json"), ""),
+    "tally null": json("slimtune_run.json", (value) => ({ ...value, tally: null })),
+    "identity of no hashes": json("slimtune_run.json", (value) => ({ ...value, identity: {} })),
+    "random numbers' state of other bytes": (folder) => {
+      const path = join(folder, "rng_state.safetensors");
+      const bytes = readFileSync(path);
+      bytes.fill(0xff, bytes.length - 5056);
+      writeFileSync(path, bytes);
+    },
+    "an optimizer without its states": (folder) =>
+      cpSync(join(folder, "adapter_model.safetensors"), join(folder, "optimizer.safetensors")),
+  };
+  it.each(Object.entries(edits))("%s: the one before is used, with the reason", async (_, edit) => {
+    const output = folder();
+    cpSync(whole, output, { recursive: true });
+    const newest = join(output, NEWEST);
+    edit(newest);
+    rmSync(join(newest, "manifest.json"));
+    await seal(newest);
+    const log: string[] = [];
+    const args = { ...ARGS, resume_from_checkpoint: true };
+    await tinyTrainer(output, args, { log: (line) => log.push(line) }).train();
+    expect(log.join("\n")).toMatch(/checkpoint-6 is damaged: .*It is left alone/);
+    expect(log.join("\n")).toContain(`Resuming from ${join(output, BEFORE)}`);
+  });
+
+  it.each<[string, (files: Record<string, unknown>) => Record<string, unknown>]>([
+    ["an entry of null", (files) => ({ ...files, "trainer_state.json": null })],
+    ["no files", () => ({})],
+    ["a name outside", (files) => ({ ...files, "../../../../dev/zero": { bytes: 1, sha256: "" } })],
+    ["a device", (files) => ({ ...files, "/dev/zero": { bytes: 0, sha256: "" } })],
+  ])("a manifest with %s is damaged", async (_, change) => {
+    const output = folder();
+    cpSync(whole, output, { recursive: true });
+    const path = join(output, NEWEST, "manifest.json");
+    const manifest = JSON.parse(readFileSync(path, "utf8"));
+    manifest.files = change(manifest.files);
+    writeFileSync(path, `${JSON.stringify(manifest, null, 2)}\n`);
+    expect((await findCheckpoint(output, true, () => {})).path).toBe(join(output, BEFORE));
   });
 });

@@ -39,7 +39,9 @@ it.skipIf(!canLimit())("a write that fails ends the run; it resumes when there i
   execFileSync("prlimit", ["--pid", String(run.process.pid), "--fsize=20000"]);
   const { code, output } = await run.ended;
   expect(code).toBe(1);
-  expect(output).toMatch(/output_dir: checkpoint-\d+ cannot be saved in .*EFBIG.*Earlier checkpoints are untouched/);
+  expect(output).toMatch(
+    /output_dir: checkpoint-\d+ cannot be saved in .*EFBIG.*Earlier checkpoints are untouched: continue from checkpoint-\d+/,
+  );
   expect(output).not.toContain("    at "); // no stack: it is no fault of slimtune
   await expectSound(output_dir, 2);
   const [, newest] = await listCheckpoints(output_dir);

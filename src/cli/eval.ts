@@ -21,6 +21,7 @@ With a config file: measures what training left in its output_dir, on its eval_d
   --model DIR      measure this model instead (for instance the base model, to compare)
   --adapter DIR    with this PEFT adapter on it
   --dataset FILE   on this data instead
+  --device DEVICE  cpu, or cuda, which fails where there is no GPU
   --quantization.load_in_4bit true   with weights in 4 bits; other options of it likewise
   --json           print the metrics as JSON, at full precision
 Other options are training arguments, such as --per_device_eval_batch_size 16, --max_length 512 or --bf16.`,
@@ -75,11 +76,14 @@ const measured = (override: Override): Override =>
 
 async function fromConfig(file: string, overrides: readonly Override[]): Promise<EvaluationConfig> {
   const { loadConfig } = await import("../config/index.js");
-  const { model, adapter, eval_dataset, quantization, training_args } = await loadConfig(file, overrides.map(measured));
+  const { model, adapter, eval_dataset, quantization, device, training_args } = await loadConfig(
+    file,
+    overrides.map(measured),
+  );
   if (eval_dataset === undefined) {
     throw new UserError(`${file}: it has no eval_dataset; add one, or give --dataset FILE`);
   }
-  const common = { dataset: eval_dataset, quantization, training_args };
+  const common = { dataset: eval_dataset, quantization, device, training_args };
   if (given(overrides, "adapter")) return { ...common, model, adapter };
   if (given(overrides, "model")) return { ...common, model };
   const { output_dir } = training_args;
@@ -98,7 +102,7 @@ async function fromOptions(overrides: readonly Override[]): Promise<EvaluationCo
     const [key, inner, ...rest] = path;
     if (key === "training_args" && inner !== undefined && rest.length === 0) args[inner] = value;
     else if (key === "quantization" && inner !== undefined && rest.length === 0) quantization[inner] = value;
-    else if (["model", "adapter", "eval_dataset"].includes(key) && inner === undefined) values[key] = value;
+    else if (["model", "adapter", "eval_dataset", "device"].includes(key) && inner === undefined) values[key] = value;
     else throw new UserError(`${option}: slimtune eval takes it in a config file only`);
   }
   if (values.model === undefined) {
@@ -129,6 +133,12 @@ async function fromOptions(overrides: readonly Override[]): Promise<EvaluationCo
     ...(values.adapter === undefined ? {} : { adapter: local("--adapter", values.adapter) }),
     ...(Object.keys(quantization).length === 0 ? {} : { quantization }),
     dataset: entries,
+    ...(values.device === undefined ? {} : { device: deviceOf(values.device) }),
     training_args: new TrainingArguments(args),
   };
+}
+
+function deviceOf(value: unknown): "cpu" | "cuda" {
+  if (value === "cpu" || value === "cuda") return value;
+  throw new UserError(`--device: expected cpu or cuda, got ${JSON.stringify(value)}`);
 }

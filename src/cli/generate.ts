@@ -1,5 +1,5 @@
 import { text } from "node:stream/consumers";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { parse } from "yaml";
 import type { QuantizationConfigInput } from "../models/quantization.js";
 import { UserError } from "../support/errors.js";
@@ -19,6 +19,7 @@ interface GenerateOptions {
   do_sample?: true;
   seed?: number;
   use_cpu?: true;
+  device?: "cpu" | "cuda";
 }
 
 /** `slimtune generate`: answers one prompt, as it is generated, on stdout. */
@@ -46,6 +47,9 @@ export function generateCommand(): Command {
     .option("--top_k <n>", "draw among this many likeliest tokens (0: all)", numberIn({ whole: true, min: 0 }))
     .option("--seed <n>", "start of the random numbers", numberIn({ whole: true, min: 0 }))
     .option("--use_cpu", "compute on the CPU even where there is a GPU")
+    .addOption(
+      new Option("--device <device>", "where to compute; cuda fails where there is no GPU").choices(["cpu", "cuda"]),
+    )
     .action(runGenerate);
 }
 

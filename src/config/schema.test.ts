@@ -8,7 +8,18 @@ const schema = configJsonSchema() as any;
 describe("the JSON Schema of the config file", () => {
   it("knows the keys of the file, and allows no other", () => {
     expect(Object.keys(schema.properties)).toEqual([
-      ...["model", "adapter", "dataset", "eval_dataset", "health", "lora", "quantization", "early_stopping", "profile"],
+      ...[
+        "model",
+        "adapter",
+        "dataset",
+        "eval_dataset",
+        "health",
+        "lora",
+        "quantization",
+        "device",
+        "early_stopping",
+        "profile",
+      ],
       "training_args",
     ]);
     expect(schema.required).toEqual(["model", "dataset"]);

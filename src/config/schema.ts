@@ -29,6 +29,10 @@ export const configSchema = z.strictObject({
     .describe("What to do about numbers and data that would spoil the run; docs/monitoring.md explains it."),
   lora: loraSchema.optional().describe("Train a LoRA adapter. Absent: all weights are trained."),
   quantization: quantizationSchema.optional(),
+  device: z
+    .enum(["cpu", "cuda"], { error: "expected cpu or cuda" })
+    .optional()
+    .describe("Where to compute: cuda fails where there is no GPU. Absent: on a GPU where there is one."),
   early_stopping: earlyStoppingSchema
     .optional()
     .describe("End the run when evaluations stop getting better: {patience, threshold}. {} for the defaults."),

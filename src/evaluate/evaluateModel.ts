@@ -10,7 +10,7 @@ import { applyTf32, fullEvalDtype, lowPrecision, precisionFor } from "../models/
 import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { tell } from "../support/plainText.js";
-import { chooseDevice } from "../torch/index.js";
+import { chooseDevice, type DeviceChoice } from "../torch/index.js";
 import { loadEvaluation } from "./evaluationData.js";
 import { type ComputeMetrics, Evaluator } from "./evaluator.js";
 
@@ -25,6 +25,8 @@ export interface EvaluationConfig {
   dataset: DatasetSpec;
   /** How examples are made and measured: max_length, completion_only_loss, per_device_eval_batch_size, bf16, ... */
   training_args?: TrainingArguments | TrainingArgumentsInput;
+  /** cuda fails where there is no GPU. Absent: a GPU where there is one. */
+  device?: DeviceChoice;
   computeMetrics?: ComputeMetrics;
   /** After each batch, counted from 1. */
   onBatch?: (batch: number, batches: number) => void;
@@ -48,7 +50,7 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const { sequences, report } = await loadEvaluation(config.dataset, { modelFolder, maxPositions, vocabSize }, args);
   for (const line of describeReport(report)) log(line);
   const dtype = fullEvalDtype(args);
-  const device = chooseDevice(args.use_cpu);
+  const device = chooseDevice(args.use_cpu, config.device);
   applyTf32(args.tf32, device);
   const precision = dtype ? lowPrecision(dtype, device) : precisionFor(args, device);
   const model = await loadCausalLM(modelFolder, { precision, device, quantization });

@@ -11,7 +11,7 @@ import { precisionFor } from "../models/precision.js";
 import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { UserError } from "../support/errors.js";
-import { chooseDevice, manualSeed } from "../torch/index.js";
+import { chooseDevice, type DeviceChoice, manualSeed } from "../torch/index.js";
 import { chooseTokens, type SamplingOptions } from "./choose.js";
 import { Session } from "./session.js";
 
@@ -20,6 +20,8 @@ export interface GeneratorSource {
   adapter?: string;
   /** Compute on the CPU even where there is a GPU. */
   use_cpu?: boolean;
+  /** cuda fails where there is no GPU. Absent: a GPU where there is one. */
+  device?: DeviceChoice;
   /** The model's weights in 4 or 8 bits; the compute dtype decides the arithmetic. */
   quantization?: QuantizationConfigInput;
 }
@@ -120,6 +122,7 @@ export async function loadGenerator({
   model: name,
   adapter,
   use_cpu = false,
+  device: choice,
   quantization: config,
 }: GeneratorSource): Promise<TextGenerator> {
   const dtype = config?.bnb_4bit_compute_dtype;
@@ -128,7 +131,7 @@ export async function loadGenerator({
   const folder = await resolveModel(name);
   const adapterFolder = adapter === undefined ? undefined : await resolveModel(adapter);
   const tokenizer = await Tokenizer.load(await tokenizerFolder(folder, adapterFolder));
-  const device = chooseDevice(use_cpu);
+  const device = chooseDevice(use_cpu, choice);
   const model = await loadCausalLM(folder, { precision: precisionFor(asked, device), device, quantization });
   try {
     if (adapterFolder !== undefined) await loadAdapter(model, adapterFolder);

@@ -56,11 +56,20 @@ export async function writeCheckpoint(
   } catch (error) {
     await rm(made, { recursive: true, force: true }).catch(() => {});
     if (!(error as NodeJS.ErrnoException).code && !(error instanceof UserError)) throw error;
+    const reason = (error as Error).message.replace(/\.$/, "");
     throw new UserError(
-      `output_dir: ${checkpointName(step)} cannot be saved in ${outputDir}: ${(error as Error).message.replace(/\.$/, "")}. Earlier checkpoints are untouched; make room or choose another output_dir, and continue with --resume_from_checkpoint true.`,
+      `output_dir: ${checkpointName(step)} cannot be saved in ${outputDir}: ${reason}. Make room or choose another output_dir. ${await adviceToGoOn(outputDir)}`,
       { cause: error },
     );
   }
+}
+
+/** How a run that could not write goes on: from its newest checkpoint, where it has one. */
+export async function adviceToGoOn(outputDir: string): Promise<string> {
+  const newest = (await listCheckpoints(outputDir)).at(-1);
+  return newest
+    ? `Earlier checkpoints are untouched: continue from ${basename(newest.path)} with --resume_from_checkpoint true.`
+    : "There is no checkpoint yet, so that the run starts from the beginning.";
 }
 
 /** Gives `made` the name `path`; the folder that had it goes last, or has it again when that fails. */

@@ -2,7 +2,7 @@
 
 export { backward, clearGrad, gradOf, setRequiresGrad } from "./autograd.js";
 export { hasBf16Instructions } from "./cpu.js";
-export { chooseDevice, type Device, peakDeviceMemory, setTf32 } from "./device.js";
+export { chooseDevice, type Device, type DeviceChoice, describeDevice, peakDeviceMemory, setTf32 } from "./device.js";
 export { noGrad } from "./dispatch.js";
 export * as fused from "./fused.js";
 export { MappedFile } from "./mappedFile.js";

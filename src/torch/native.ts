@@ -132,9 +132,13 @@ function checkAddressSpace(): void {
 
 let loaded: Native | undefined;
 let unusableGpu: Error | undefined;
+let gpuAbsence = "LibTorch finds none (CUDA_VISIBLE_DEVICES may hide them)";
 
 /** Why a GPU that there seems to be cannot be used; known when the module is loaded. */
 export const whyNoGpu = (): Error | undefined => unusableGpu;
+
+/** Why there is no GPU to be had at all, where there is none; known when the module is loaded. */
+export const whyGpuAbsent = (): string => gpuAbsence;
 
 /**
  * LibTorch looks for a GPU once in a process, as early as when it is seeded, and remembers what it found: the libraries for
@@ -143,10 +147,14 @@ export const whyNoGpu = (): Error | undefined => unusableGpu;
  */
 function loadGpuLibraries(native: Native): void {
   const libraries = cudaLibraries(nativePaths());
-  if (libraries.length === 0) return;
+  if (libraries.length === 0) {
+    gpuAbsence = "LibTorch here is built for the CPU (for NVIDIA GPUs: npx slimtune setup --variant cu130)";
+    return;
+  }
   try {
     native.loadLibrary(NVIDIA_DRIVER);
   } catch {
+    gpuAbsence = `there is no NVIDIA driver (${NVIDIA_DRIVER})`;
     return;
   }
   try {

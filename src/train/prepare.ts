@@ -24,7 +24,15 @@ import type { RunIdentity } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
 import { elementCount } from "../support/shape.js";
 import { zodProblem } from "../support/zodProblem.js";
-import { chooseDevice, type Device, manualSeed, setDeterministic, setRequiresGrad } from "../torch/index.js";
+import {
+  chooseDevice,
+  type Device,
+  type DeviceChoice,
+  describeDevice,
+  manualSeed,
+  setDeterministic,
+  setRequiresGrad,
+} from "../torch/index.js";
 import type { Objective } from "./accumulate.js";
 import { checkExamples } from "./health/checkExamples.js";
 import { type HealthConfig, type HealthConfigInput, healthConfig } from "./health/config.js";
@@ -39,6 +47,8 @@ export interface RunSpec {
   quantization?: QuantizationConfigInput;
   /** What to do about numbers and data that would spoil the run. */
   health?: HealthConfigInput;
+  /** cuda fails where there is no GPU. Absent: a GPU where there is one. */
+  device?: DeviceChoice;
   /** What to measure the model on during the run. */
   eval_dataset?: DatasetSpec;
 }
@@ -50,6 +60,8 @@ export interface PreparedRun {
   model: CausalLM;
   precision: Precision;
   device: Device;
+  /** For a person: the device, and why it is that one. */
+  deviceNote: string;
   quantization: Quantization | undefined;
   sequences: Sequence[];
   report: ExampleReport;
@@ -114,7 +126,7 @@ export async function prepareRun(
       : undefined;
 
   setDeterministic(args.full_determinism);
-  const device = chooseDevice(args.use_cpu);
+  const device = chooseDevice(args.use_cpu, spec.device);
   applyTf32(args.tf32, device);
   const precision = precisionFor(args, device);
   const model = await loadCausalLM(modelFolder, { precision, device, trained: !adapted, quantization });
@@ -139,6 +151,7 @@ export async function prepareRun(
     model,
     precision,
     device,
+    deviceNote: describeDevice(device, args.use_cpu, spec.device),
     quantization,
     sequences,
     report,

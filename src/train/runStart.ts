@@ -49,8 +49,8 @@ export function recordedConfig(
   spec: RunSpec & { early_stopping?: unknown },
   args: TrainingArguments,
 ): RunRecord["config"] {
-  const { model, adapter, dataset, eval_dataset, lora, quantization, health, early_stopping } = spec;
-  const config = { model, adapter, dataset, eval_dataset, lora, quantization, health, early_stopping };
+  const { model, adapter, dataset, eval_dataset, lora, quantization, health, device, early_stopping } = spec;
+  const config = { model, adapter, dataset, eval_dataset, lora, quantization, health, device, early_stopping };
   const given = Object.entries(config).filter(([, value]) => value !== undefined);
   return { ...Object.fromEntries(given), training_args: { ...args.toJSON() } };
 }

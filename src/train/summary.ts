@@ -26,7 +26,7 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
   const { per_device_train_batch_size: size, gradient_accumulation_steps: accumulation } = args;
   return [
     `Model       ${run.modelName}: ${number(run.totalParameters)} parameters, ${number(trained)} trained (${share} %${run.lora ? `, LoRA on ${run.lora.paths.length} layers` : ""})`,
-    `Device      ${run.device}`,
+    `Device      ${run.deviceNote}`,
     `Precision   ${describePrecision(run.precision)}; trained weights float32${run.quantization ? `; ${describeQuantization(run.quantization)}` : ""}${args.fp16 ? "; a dynamic loss scale" : ""}`,
     `Data        ${examples}, ${number(run.report.tokens)} tokens (at most ${number(run.report.longest)} in one row), ${number(run.report.labels)} of them learned`,
     ...(run.evaluation

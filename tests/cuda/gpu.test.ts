@@ -31,6 +31,11 @@ const cases: Record<string, [TrainingArgumentsInput, Partial<TrainerConfig>, num
   "all weights, paged, with a budget": [{ optim: "paged_adamw_32bit", optim_args: "page_budget=1MiB" }, all, 1e-3],
 };
 
+/** SLIMTUNE_TEST_GPU=1: this machine is said to have a GPU, and a run without its tests is a failure. */
+it.runIf(process.env.SLIMTUNE_TEST_GPU === "1")("there is a GPU to test", () => {
+  expect(() => chooseDevice(false, "cuda")).not.toThrow();
+});
+
 describe.skipIf(chooseDevice(false) === "cpu")("a run on a GPU has the CPU's losses", () => {
   it.each(Object.keys(cases))("%s", async (name) => {
     const [args, more, tolerance] = cases[name]!;

@@ -12,6 +12,7 @@ import {
 } from "../../files/modelFolder.js";
 import { writeSafetensors, writeShardedSafetensors } from "../../files/safetensorsWriter.js";
 import { adapterConfigJson, adapterEntries } from "../../peft/adapterFile.js";
+import { adviceToGoOn } from "../../runFolder/checkpoints.js";
 import { TRAINER_STATE } from "../../runFolder/files.js";
 import { stateJson, type TrainerState } from "../../runFolder/state.js";
 import { replaceFile, sync, textOf, writeSynced } from "../../support/durable.js";
@@ -78,7 +79,7 @@ export async function writeResult(folder: string, run: PreparedRun, state: Train
   } catch (error) {
     if (!(error as NodeJS.ErrnoException).code) throw error;
     throw new UserError(
-      `output_dir: the model cannot be written to ${folder}: ${(error as Error).message}. Make room and resume from the last checkpoint with --resume_from_checkpoint true.`,
+      `output_dir: the model cannot be written to ${folder}: ${(error as Error).message}. Make room. ${await adviceToGoOn(folder)}`,
       { cause: error },
     );
   }

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { bestCheckpoint, findBestCheckpoint } from "../../evaluate/bestModel.js";
 import type { Optimizer } from "../../optim/optimizer.js";
-import { keepOnly, rotate, writeCheckpoint } from "../../runFolder/checkpoints.js";
+import { adviceToGoOn, keepOnly, rotate, writeCheckpoint } from "../../runFolder/checkpoints.js";
 import { TRAINER_STATE } from "../../runFolder/files.js";
 import { damage } from "../../runFolder/manifest.js";
 import { stateJson, type TrainerState } from "../../runFolder/state.js";
@@ -94,7 +94,7 @@ export class Saver {
       await replaceFile(path, stateJson(state));
     } catch (error) {
       throw new UserError(
-        `output_dir: ${path} cannot be written: ${(error as Error).message}. Make room and continue with --resume_from_checkpoint true.`,
+        `output_dir: ${path} cannot be written: ${(error as Error).message}. Make room. ${await adviceToGoOn(this.#settings.args.output_dir)}`,
         { cause: error },
       );
     }
