@@ -1,5 +1,5 @@
-import { existsSync } from "node:fs";
 import { resolve } from "node:path";
+import { hasNvidiaDriver } from "../nativeModule/cuda.js";
 import { type NativePaths, nativePaths } from "../nativeModule/paths.js";
 import { type BuildRecord, readRecord } from "../nativeModule/record.js";
 import { UserError } from "../support/errors.js";
@@ -59,7 +59,7 @@ export async function runSetup(options: SetupOptions = {}): Promise<BuildRecord>
     });
   }
   out.write(`Ready: LibTorch ${record.version} (${record.variant}) in ${record.root}\n`);
-  if (record.variant === "cpu" && existsSync("/proc/driver/nvidia/version")) {
+  if (record.variant === "cpu" && hasNvidiaDriver()) {
     out.write("This machine has an NVIDIA GPU; to use it: npx slimtune setup --variant cu130\n");
   }
   return record;

@@ -1,7 +1,7 @@
 /** The typed face of the native module: the one file that knows its functions and where it lies. */
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { cudaLibraries, NVIDIA_DRIVER } from "../nativeModule/cuda.js";
+import { cudaLibraries, hasNvidiaDriver, NVIDIA_DRIVER } from "../nativeModule/cuda.js";
 import { nativePaths } from "../nativeModule/paths.js";
 import { UserError } from "../support/errors.js";
 
@@ -132,6 +132,7 @@ function checkAddressSpace(): void {
 
 let loaded: Native | undefined;
 let unusableGpu: Error | undefined;
+const NO_DRIVER = "there is no NVIDIA driver";
 let gpuAbsence = "LibTorch finds none (CUDA_VISIBLE_DEVICES may hide them)";
 
 /** Why a GPU that there seems to be cannot be used; known when the module is loaded. */
@@ -148,13 +149,15 @@ export const whyGpuAbsent = (): string => gpuAbsence;
 function loadGpuLibraries(native: Native): void {
   const libraries = cudaLibraries(nativePaths());
   if (libraries.length === 0) {
-    gpuAbsence = "LibTorch here is built for the CPU (for NVIDIA GPUs: npx slimtune setup --variant cu130)";
+    gpuAbsence = hasNvidiaDriver()
+      ? "LibTorch here is built for the CPU (for this machine's GPU: npx slimtune setup --variant cu130)"
+      : NO_DRIVER;
     return;
   }
   try {
     native.loadLibrary(NVIDIA_DRIVER);
   } catch {
-    gpuAbsence = `there is no NVIDIA driver (${NVIDIA_DRIVER})`;
+    gpuAbsence = NO_DRIVER;
     return;
   }
   try {
