@@ -200,6 +200,31 @@ describe("fused linear layers", () => {
     ).toBeLessThan(1e-14);
   });
 
+  // The weight is larger than what is converted at a time: four parts, whose sums for each input are 4000, 1/2, -4000
+  // and 1/4. The next number to 4000 is 4002 in float16, 4016 in bfloat16.
+  it.each(["bfloat16", "float16"] as const)(
+    "add up the gradient of an input in more than the 16 bits of %s",
+    async (dtype) => {
+      const [parts, rows, width] = [[4000 / 2048, 1 / 4096, -4000 / 2048, 1 / 8192], 2048, 512];
+      const weight = ops.float32(new Float32Array(4 * rows * width), [4 * rows, width]);
+      noGrad(() =>
+        scope(() => {
+          for (const [i, value] of parts.entries()) {
+            const part = ops.narrow(weight, 0, i * rows, rows);
+            ops.copy_(part, ops.float32([value], [1, 1]));
+          }
+        }),
+      );
+      const x = draw([2, width], dtype, true);
+      const none = { biases: [undefined], a: [undefined], b: [undefined], scalings: [0], masks: [undefined] };
+      leaves.push(weight);
+      scope(() => backward(ops.sum(fused.linears(x, { weights: [weight], ...none })[0]!)));
+      const gradient = gradOf(x);
+      leaves.push(gradient);
+      expect(new Set(Array.from(await gradient.values(), Number))).toEqual(new Set([0.75]));
+    },
+  );
+
   it("give no gradient to what is frozen, and record nothing where nothing is trained", async () => {
     const weight = draw([4, INPUT], "float32", false);
     const x = draw([ROWS, INPUT], "float32", false);

@@ -32,7 +32,11 @@ class DevicePages : public PageStore {
     for (Buffer& buffer : buffers_) buffer.bytes = at::empty({static_cast<int64_t>(largest)}, bytesOn(device_));
   }
   ~DevicePages() override {
-    if (side_) side_->synchronize();
+    try {
+      if (side_) side_->synchronize();  // copies may be under way in the memory that is given back
+    } catch (const std::exception&) {
+      // The device has failed: every later op on it says so.
+    }
   }
 
   at::Tensor tensor(std::shared_ptr<PageStore> own, size_t begin, at::ScalarType type, at::IntArrayRef shape) override {

@@ -43,6 +43,28 @@ void expBlock(const at::Tensor& logits, const at::Tensor& targets, int64_t first
   op.call(logits, targets, first, statistics, sums);
 }
 
+/// The targets as indices that are safe to use. A wrong one is told on the CPU at once; elsewhere nobody waits for it, and
+/// the loss becomes NaN.
+at::Tensor checkedTargets(const at::Tensor& targets, int64_t classes, const at::Tensor& loss) {
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("slimtune::_checked_targets", "").typed<decltype(checkedTargets)>();
+  return op.call(targets, classes, loss);
+}
+
+at::Tensor checkedOnCpu(const at::Tensor& targets, int64_t classes, const at::Tensor&) {
+  if (targets.numel() > 0) {
+    TORCH_CHECK(targets.min().item<int64_t>() >= 0 && targets.max().item<int64_t>() < classes, "a target is not one of the ",
+                classes, " classes");
+  }
+  return targets.contiguous();
+}
+
+at::Tensor checkedElsewhere(const at::Tensor& targets, int64_t classes, const at::Tensor& loss) {
+  const at::Tensor right = targets.ge(0).logical_and(targets.lt(classes)).all();
+  at::Tensor(loss).add_(at::where(right, 0., std::numeric_limits<double>::quiet_NaN()));
+  return targets.clamp(0, classes - 1);
+}
+
 /// One call: logits = Σ inputsᵢ · weightsᵢᵀ, [L, V].
 class LinearCrossEntropy {
  public:
@@ -66,6 +88,7 @@ class LinearCrossEntropy {
     for (const at::Tensor& input : inputs) width += input.size(1);
     block_ = std::min(classes_, std::max<int64_t>(64, sizes.weightBlock / std::max<int64_t>(1, width)));
     loss = at::zeros({}, wide_);
+    targets = checkedTargets(targets, classes_, loss);
     for (size_t i = 0; i < inputs.size(); i++) {
       if (smoothing > 0) weightSums_.push_back(weights[i].sum(0, false, wide_.dtype().toScalarType()));
       dInputs.push_back(inputGradients ? at::empty_like(inputs[i]) : at::Tensor());
@@ -190,11 +213,7 @@ at::Tensor linearCrossEntropy(at::TensorList inputs, at::TensorList weights, con
     TORCH_CHECK(x.device() == targets.device() && weight.device() == targets.device(), "tensors on different devices");
   }
   TORCH_CHECK(smoothing >= 0 && smoothing <= 1, "the smoothing, ", smoothing, ", must be between 0 and 1");
-  if (targets.is_cpu() && targets.numel() > 0) {
-    TORCH_CHECK(targets.min().item<int64_t>() >= 0 && targets.max().item<int64_t>() < weights[0].size(0),
-                "a target is not one of the ", weights[0].size(0), " classes");
-  }
-  return LinearCrossEntropyFunction::apply(inputs, weights, targets.contiguous(), smoothing, scale,
+  return LinearCrossEntropyFunction::apply(inputs, weights, targets, smoothing, scale,
                                            at::GradMode::is_enabled());
 }
 
@@ -202,6 +221,9 @@ TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   library.def(
       "linear_cross_entropy(Tensor[] inputs, Tensor[] weights, Tensor targets, float smoothing, float scale) -> Tensor");
   library.impl("linear_cross_entropy", c10::DispatchKey::CompositeImplicitAutograd, linearCrossEntropy);
+  library.def("_checked_targets(Tensor targets, int classes, Tensor(a!) loss) -> Tensor");
+  library.impl("_checked_targets", c10::DispatchKey::CPU, checkedOnCpu);
+  library.impl("_checked_targets", c10::DispatchKey::CompositeExplicitAutograd, checkedElsewhere);
 }
 
 }  // namespace

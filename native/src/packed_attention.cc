@@ -11,7 +11,7 @@
 #include <numeric>
 
 #include "attention_kernel.h"
-#include "flash_attention.h"
+#include "gpu_attention.h"
 
 namespace slimtune {
 namespace {
@@ -108,8 +108,9 @@ void check(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::In
 }
 
 /// -> out [N, heads, D] and the logarithm of each row's Σ exp, [N, heads], in float32 (float64 for float64)
+/// (Its last two arguments are for GPUs.)
 std::tuple<at::Tensor, at::Tensor> forwardCpu(const at::Tensor& q0, const at::Tensor& k0, const at::Tensor& v0,
-                                              at::IntArrayRef lengths) {
+                                              at::IntArrayRef lengths, const std::optional<at::Tensor>&, bool) {
   check(q0, k0, v0, lengths);
   const at::Tensor q = denseRows(q0), k = denseRows(k0), v = denseRows(v0);
   at::Tensor out = at::empty(q.sizes(), q.options());
@@ -154,7 +155,8 @@ void sumPartials(const std::vector<AttentionPiece>& pieces, Wide* partials, int6
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backwardCpu(const at::Tensor& dOut0, const at::Tensor& q0,
                                                            const at::Tensor& k0, const at::Tensor& v0,
                                                            const at::Tensor& out, const at::Tensor& logSumExp,
-                                                           at::IntArrayRef lengths) {
+                                                           at::IntArrayRef lengths, const std::optional<at::Tensor>&,
+                                                           bool) {
   check(q0, k0, v0, lengths);
   const at::Tensor q = denseRows(q0), k = denseRows(k0), v = denseRows(v0), dOut = dOut0.contiguous();
   at::Tensor dq = at::empty(q.sizes(), q.options());
@@ -177,37 +179,41 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backwardCpu(const at::Tensor& dOu
 }
 
 std::tuple<at::Tensor, at::Tensor> callForward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                               at::IntArrayRef lengths) {
+                                               at::IntArrayRef lengths, const std::optional<at::Tensor>& offsets,
+                                               bool flash) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("slimtune::_packed_attention_forward", "")
                              .typed<decltype(forwardCpu)>();
-  return op.call(q, k, v, lengths);
+  return op.call(q, k, v, lengths, offsets, flash);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> callBackward(const at::Tensor& dOut, const at::Tensor& q,
                                                             const at::Tensor& k, const at::Tensor& v,
                                                             const at::Tensor& out, const at::Tensor& logSumExp,
-                                                            at::IntArrayRef lengths) {
+                                                            at::IntArrayRef lengths,
+                                                            const std::optional<at::Tensor>& offsets, bool flash) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("slimtune::_packed_attention_backward", "")
                              .typed<decltype(backwardCpu)>();
-  return op.call(dOut, q, k, v, out, logSumExp, lengths);
+  return op.call(dOut, q, k, v, out, logSumExp, lengths, offsets, flash);
 }
 
 struct PackedAttention : torch::autograd::Function<PackedAttention> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            at::IntArrayRef lengths) {
+                            at::IntArrayRef lengths, const std::optional<at::Tensor>& offsets, bool flash) {
     at::AutoDispatchBelowADInplaceOrView below;
-    const auto [out, logSumExp] = callForward(q, k, v, lengths);
-    context->save_for_backward({q, k, v, out, logSumExp});
+    const auto [out, logSumExp] = callForward(q, k, v, lengths, offsets, flash);
+    context->save_for_backward({q, k, v, out, logSumExp, offsets.value_or(at::Tensor())});
     context->saved_data["lengths"] = lengths.vec();
+    context->saved_data["flash"] = flash;
     return out;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const std::vector<int64_t> lengths = context->saved_data["lengths"].toIntVector();
-    const auto [dq, dk, dv] = callBackward(gradients[0], saved[0], saved[1], saved[2], saved[3], saved[4], lengths);
-    return {dq, dk, dv, at::Tensor()};
+    const auto [dq, dk, dv] = callBackward(gradients[0], saved[0], saved[1], saved[2], saved[3], saved[4], lengths, saved[5],
+                                           context->saved_data["flash"].toBool());
+    return {dq, dk, dv, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -226,20 +232,33 @@ at::Tensor composed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
   return parts.empty() ? q.flatten(1) : at::cat(parts);
 }
 
-at::Tensor packedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths) {
+/// @param offsets what sequenceOffsets gives, for GPUs: layers share it
+at::Tensor packedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths,
+                           const std::optional<at::Tensor>& offsets) {
   check(q, k, v, lengths);
-  if (!q.is_cpu() && !flashAttends(q, k, v)) return composed(q, k, v, lengths);
-  return PackedAttention::apply(q, k, v, lengths).flatten(1);
+  const bool given = offsets && offsets->defined();
+  if (given) {
+    TORCH_CHECK(offsets->scalar_type() == at::kInt && offsets->is_contiguous() && offsets->device() == q.device() &&
+                    offsets->dim() == 1 && offsets->numel() == static_cast<int64_t>(lengths.size()) + 1,
+                "offsets must be int32 [", lengths.size() + 1, "], on the device of q");
+  }
+  if (q.is_cpu()) return PackedAttention::apply(q, k, v, lengths, std::optional<at::Tensor>(), false).flatten(1);
+  const GpuKernel kernel = gpuKernelFor(q, k, v);
+  if (kernel == GpuKernel::none) return composed(q, k, v, lengths);
+  const std::optional<at::Tensor> begins = given ? *offsets : sequenceOffsets(lengths, q.device());
+  return PackedAttention::apply(q, k, v, lengths, begins, kernel == GpuKernel::flash).flatten(1);
 }
 
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
-  library.def("packed_attention(Tensor q, Tensor k, Tensor v, int[] lengths) -> Tensor");
+  library.def("packed_attention(Tensor q, Tensor k, Tensor v, int[] lengths, Tensor? offsets=None) -> Tensor");
   library.impl("packed_attention", c10::DispatchKey::CompositeImplicitAutograd, packedAttention);
-  library.def("_packed_attention_forward(Tensor q, Tensor k, Tensor v, int[] lengths) -> (Tensor, Tensor)");
+  library.def(
+      "_packed_attention_forward(Tensor q, Tensor k, Tensor v, int[] lengths, Tensor? offsets, bool flash) "
+      "-> (Tensor, Tensor)");
   library.impl("_packed_attention_forward", c10::DispatchKey::CPU, forwardCpu);
   library.def(
       "_packed_attention_backward(Tensor d_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor log_sum_exp, "
-      "int[] lengths) -> (Tensor, Tensor, Tensor)");
+      "int[] lengths, Tensor? offsets, bool flash) -> (Tensor, Tensor, Tensor)");
   library.impl("_packed_attention_backward", c10::DispatchKey::CPU, backwardCpu);
 }
 

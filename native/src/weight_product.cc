@@ -5,13 +5,15 @@
 namespace slimtune {
 namespace {
 
-constexpr int64_t kBlockElements = 1 << 20;  // 4 MiB in float32: stays in the cache
+constexpr int64_t kBlockElements = 1 << 20;  // 4 MiB in float32: stays in a CPU's cache
 
-/// Calls body(begin, rows) with blocks of a weight's rows in a dtype: a converted weight never exists whole.
+/// Calls body(begin, rows) with blocks of a weight's rows in a dtype: on a CPU a converted weight never exists whole,
+/// unless that is asked for.
 template <typename Body>
-void forEachBlock(at::TensorList weight, at::ScalarType dtype, const Body& body) {
+void forEachBlock(at::TensorList weight, at::ScalarType dtype, bool whole, const Body& body) {
   const int64_t out = weightRows(weight), in = weightColumns(weight);
-  const int64_t step = std::max<int64_t>(64, kBlockElements / std::max<int64_t>(1, in));
+  const bool blocks = weight[0].is_cpu() && !whole;
+  const int64_t step = blocks ? std::max<int64_t>(64, kBlockElements / std::max<int64_t>(1, in)) : std::max<int64_t>(1, out);
   at::Tensor buffer = at::empty({std::min(step, out), in}, weight[0].options().dtype(dtype));
   for (int64_t begin = 0; begin < out; begin += step) {
     const at::Tensor rows = buffer.narrow(0, 0, std::min(step, out - begin));
@@ -35,7 +37,7 @@ void multiply(at::Tensor& y, const at::Tensor& x, at::TensorList weight, bool ad
     }
   };
   if (weight[0].scalar_type() == x.scalar_type()) return block(y, weight[0]);
-  forEachBlock(weight, x.scalar_type(), [&](int64_t begin, const at::Tensor& rows) {
+  forEachBlock(weight, x.scalar_type(), false, [&](int64_t begin, const at::Tensor& rows) {
     block(y.narrow(1, begin, rows.size(0)), rows);
   });
 }
@@ -51,7 +53,9 @@ void multiplyTransposed(at::Tensor& dx, const at::Tensor& dy, at::TensorList wei
   };
   if (weightRows(weight) == 0 && !add) dx.zero_();
   if (weight[0].scalar_type() == dy.scalar_type()) return block(dy, weight[0]);
-  forEachBlock(weight, dy.scalar_type(), [&](int64_t begin, const at::Tensor& rows) {
+  // The blocks' products are added up in dx: in 16 bits each sum would be rounded, and so the weight is taken whole.
+  const bool wide = c10::elementSize(dx.scalar_type()) >= sizeof(float);
+  forEachBlock(weight, dy.scalar_type(), !wide, [&](int64_t begin, const at::Tensor& rows) {
     block(dy.narrow(1, begin, rows.size(0)), rows);
   });
 }

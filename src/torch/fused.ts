@@ -1,6 +1,8 @@
 /** slimtune's own ops for training, typed: each is several of PyTorch's in one, forward and backward. */
+import type { Device } from "./device.js";
 import { op, opMany } from "./dispatch.js";
 import type { DType } from "./native.js";
+import { fromBytes } from "./ops.js";
 import type { Tensor } from "./tensor.js";
 
 /** Linear layers that share an input; lists run over the layers. Native side: fused_linears.cc. */
@@ -39,9 +41,17 @@ export function gatedLinears(gate: Tensor, up: Tensor, group: LinearGroup, resid
  * Causal softmax(q·kᵀ/√D)·v within each of several sequences that lie end to end; q is [N, heads, D], k and v
  * [N, kv heads, D], the result [N, heads·D]. Native side: packed_attention.cc.
  * @param lengths of the sequences; they add up to N
+ * @param offsets `sequenceOffsets` of these lengths, made once for all layers; without them a GPU is sent them in each call
  */
-export function packedAttention(q: Tensor, k: Tensor, v: Tensor, lengths: readonly number[]): Tensor {
-  return op("slimtune::packed_attention", q, k, v, lengths);
+export function packedAttention(q: Tensor, k: Tensor, v: Tensor, lengths: readonly number[], offsets?: Tensor): Tensor {
+  return op("slimtune::packed_attention", q, k, v, lengths, offsets);
+}
+
+/** Where each sequence begins, and at last N: [sequences + 1], int32. */
+export function sequenceOffsets(lengths: readonly number[], device: Device): Tensor {
+  const begins = Int32Array.of(0, ...lengths);
+  for (let i = 1; i < begins.length; i++) begins[i]! += begins[i - 1]!;
+  return fromBytes(begins, "int32", [begins.length], device);
 }
 
 /**

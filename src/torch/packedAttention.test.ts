@@ -166,3 +166,19 @@ it.each<[string, number[], RegExp]>([
   q.dispose();
   y.dispose();
 });
+
+it("takes offsets that were made for all layers, and refuses others", async () => {
+  const lengths = [3, 0, 2];
+  const offsets = fused.sequenceOffsets(lengths, "cpu");
+  expect(offsets.info.dtype).toBe("int32");
+  expect(Array.from(await offsets.values(), Number)).toEqual([0, 3, 3, 5]);
+  const q = ops.fromBytes(wave(size([5, 2, 8]), 0), "float64", [5, 2, 8]);
+  const results = [fused.packedAttention(q, q, q, lengths), fused.packedAttention(q, q, q, lengths, offsets)];
+  expect(await results[1]!.values()).toEqual(await results[0]!.values());
+  for (const wrong of [fused.sequenceOffsets([5], "cpu"), ops.int64([0, 3, 3, 5])]) {
+    const y = fused.packedAttention(q, q, q, lengths, wrong);
+    await expect(y.values()).rejects.toThrow("offsets must be int32 [4], on the device of q");
+    for (const tensor of [y, wrong]) tensor.dispose();
+  }
+  for (const tensor of [offsets, q, ...results]) tensor.dispose();
+});

@@ -1,10 +1,9 @@
 // The compositions that serve devices without kernels of slimtune's own, against the CPU's kernels: both are called with
 // the same CPU tensors, a composition by the dispatch key of a device that has nothing else. A library for a process that
 // has loaded slimtune.node: it says what differs when it is loaded.
-#include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-
 #include <cstdio>
+
+#include "checks.h"
 
 // Once more, for the instruction set that this is compiled for: the native module has chosen the machine's best.
 #define SLIMTUNE_VECTORISED
@@ -17,14 +16,24 @@ namespace {
 
 int failures = 0;
 
+}  // namespace
+
 void fail(const std::string& what, const std::string& how) {
   failures++;
   std::printf("%s: %s\n", what.c_str(), how.c_str());
 }
 
+void same(const std::string& what, const Tensor& actual, const Tensor& expected, double tolerance) {
+  if (!at::allclose(actual, expected, tolerance, tolerance * 1e-2, true)) {
+    fail(what, "off by " + std::to_string((actual - expected).abs().max().item<double>()));
+  }
+}
+
+namespace {
+
 template <typename Signature, typename... Arguments>
 auto call(bool composed, const char* name, Arguments&&... arguments) {
-  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+  const auto op = opOf<Signature>(name);
   if (!composed) return op.call(arguments...);
   return op.redispatch(c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), arguments...);
 }
@@ -33,12 +42,6 @@ Tensors copies(const Tensors& tensors) {
   Tensors result;
   for (const Tensor& tensor : tensors) result.push_back(tensor.clone());
   return result;
-}
-
-void same(const std::string& what, const Tensor& actual, const Tensor& expected, double tolerance = 1e-5) {
-  if (!at::allclose(actual, expected, tolerance, tolerance * 1e-2, true)) {
-    fail(what, "off by " + std::to_string((actual - expected).abs().max().item<double>()));
-  }
 }
 
 // --- optimizers ---
@@ -253,12 +256,26 @@ void checkQuantized() {
   }
 }
 
+// --- targets ---
+
+void checkTargets() {
+  for (const auto& [values, right] : std::vector<std::pair<std::vector<int64_t>, bool>>{
+           {{0, 4, 2}, true}, {{}, true}, {{0, 5, 2}, false}, {{-1, 3}, false}, {{int64_t{1} << 40}, false}}) {
+    const Tensor targets = at::tensor(values, at::kLong), loss = at::zeros({});
+    const Tensor indices = call<Tensor(const Tensor&, int64_t, const Tensor&)>(true, "slimtune::_checked_targets", targets, 5, loss);
+    if (!at::equal(indices, targets.clamp(0, 4))) fail("targets", "not safe to use");
+    if (loss.isnan().item<bool>() == right) fail("targets", "the loss does not say whether they are right");
+  }
+}
+
 const bool ran = [] {
   at::manual_seed(3);
   checkOptimizers();
   checkTorchAdamW();
   checkAdafactor();
   checkQuantized();
+  checkTargets();
+  checkAttention();
   std::printf(failures == 0 ? "all compositions agree\n" : "%d failures\n", failures);
   std::fflush(stdout);
   return true;

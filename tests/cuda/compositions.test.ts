@@ -8,7 +8,9 @@ import { expect, it } from "vitest";
 import { compilerName } from "../../src/setup/toolchain.js";
 import { nativePath } from "../bridge/support.js";
 
-const source = fileURLToPath(new URL("check_compositions.cc", import.meta.url));
+const sources = ["check_compositions.cc", "check_attention.cc"].map((name) =>
+  fileURLToPath(new URL(name, import.meta.url)),
+);
 const LOAD = "require(process.argv[1]).loadLibrary(process.argv[2])";
 
 it.skipIf(process.platform !== "linux")("compositions agree with the kernels", { timeout: 300_000 }, async () => {
@@ -21,7 +23,7 @@ it.skipIf(process.platform !== "linux")("compositions agree with the kernels", {
     const arithmetic = ["-O1", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off", ...avx2];
     const flags = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", ...arithmetic, ...include];
     const libraries = ["-L", join(root, "lib"), "-ltorch_cpu", "-lc10"];
-    execFileSync((await compilerName())!, [...flags, "-o", library, source, ...libraries]);
+    execFileSync((await compilerName())!, [...flags, "-o", library, ...sources, ...libraries]);
     const output = execFileSync(process.execPath, ["-e", LOAD, nativePath, library], { encoding: "utf8" });
     expect(output).toBe("all compositions agree\n");
   } finally {
