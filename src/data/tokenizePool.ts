@@ -2,9 +2,11 @@
  * Tokenising in worker threads: the same examples in the same order as in this thread, which stays free. A thread can be
  * ended whatever it does, and has memory of its own: chat templates and patterns come with models that anybody wrote.
  */
+
 import { fileURLToPath } from "node:url";
 import { getHeapStatistics } from "node:v8";
 import { Worker } from "node:worker_threads";
+import { needAddressSpace } from "../support/addressSpace.js";
 import { UserError } from "../support/errors.js";
 import type { Row } from "./row.js";
 import { joinTokenized, type Stage, type TokenizedDataset, type TokenizeOptions } from "./tokenize.js";
@@ -49,6 +51,9 @@ export interface Work {
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
 }
+
+/** What V8 reserves for a thread: with less it ends the process. */
+const THREAD_ADDRESS_SPACE = 850 * 2 ** 20;
 
 const ownHeapMiB = () => Math.round(getHeapStatistics().heap_size_limit / 2 ** 20);
 
@@ -149,6 +154,7 @@ class Thread {
   #death: Error | undefined;
 
   constructor(folder: string, options: TokenizeOptions, heapMiB: number) {
+    needAddressSpace("A tokenising thread", THREAD_ADDRESS_SPACE);
     const start: WorkerStart = { folder, options, place: this.#place };
     this.#worker = new Worker(workerFile, {
       workerData: start,

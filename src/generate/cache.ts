@@ -37,7 +37,7 @@ export class KeyValueCache {
 
   /** Attention within the prompts, which fills the cache. */
   prefill(): Attention {
-    const packed = new PackedAttention(this.lengths);
+    const packed = new PackedAttention(this.lengths, this.#shape.device);
     return {
       attend: (layer, q, k, v) => {
         this.#layers[layer] = { k: this.#place(k), v: this.#place(v) };

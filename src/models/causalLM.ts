@@ -109,7 +109,7 @@ export class CausalLM {
       ids: batch.inputIds,
       positions: batch.positions,
       longest: batch.longest,
-      attention: new PackedAttention(batch.lengths),
+      attention: new PackedAttention(batch.lengths, this.decoder.device),
       noise: random && neftuneAlpha !== null ? random.noise(neftuneAlpha, this.config.hiddenSize) : undefined,
       dropout: random,
     };

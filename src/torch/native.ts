@@ -1,8 +1,9 @@
 /** The typed face of the native module: the one file that knows its functions and where it lies. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { cudaLibraries, hasNvidiaDriver, NVIDIA_DRIVER } from "../nativeModule/cuda.js";
 import { nativePaths } from "../nativeModule/paths.js";
+import { needAddressSpace } from "../support/addressSpace.js";
 import { UserError } from "../support/errors.js";
 
 export type DType =
@@ -110,25 +111,8 @@ export const nativePath = nativePaths().addon;
  */
 const SPINS = "10000";
 
-/** What LibTorch takes of the address space when it is loaded, 430 MiB, and a little to work in. */
+/** What LibTorch takes when it is loaded, 430 MiB, and a little to work in: with less its globals' constructors abort. */
 const ADDRESS_SPACE = 600 * 2 ** 20;
-
-/** With less LibTorch ends the process while it is loaded, in the constructors of its globals. */
-function checkAddressSpace(): void {
-  let limits: string, status: string;
-  try {
-    [limits, status] = [readFileSync("/proc/self/limits", "utf8"), readFileSync("/proc/self/status", "utf8")];
-  } catch {
-    return; // not Linux
-  }
-  const limit = Number(/^Max address space +(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
-  const left = limit - Number(/^VmSize:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
-  if (left >= ADDRESS_SPACE) return;
-  const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
-  throw new UserError(
-    `LibTorch needs ${mebibytes(ADDRESS_SPACE)} of address space, and the limit of ${mebibytes(limit)} leaves ${mebibytes(left)}: raise it, with ulimit -v.`,
-  );
-}
 
 let loaded: Native | undefined;
 let unusableGpu: Error | undefined;
@@ -176,7 +160,7 @@ export function loadNative(): Native {
   if (!existsSync(nativePath)) {
     throw new UserError(`The native module is not built (${nativePath} is missing). Run: npx slimtune setup`);
   }
-  checkAddressSpace();
+  needAddressSpace("LibTorch", ADDRESS_SPACE);
   if (process.env.OMP_WAIT_POLICY === undefined) process.env.GOMP_SPINCOUNT ??= SPINS;
   try {
     loaded = createRequire(import.meta.url)(nativePath) as Native;
