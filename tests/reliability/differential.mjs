@@ -170,15 +170,15 @@ function differences(ours, theirs) {
   );
 }
 
-/** Changes of all initial weights by a rounding, to see how far one moves the figures of a run. */
-const NUDGES = [1, 2, 3, 4];
+/** So often the initial weights are changed by a rounding, to see how far that moves the figures of a run. */
+const NUDGES = 16;
 
 /**
- * What to say of two answers, and what to count them as. Some runs make much of little: where Python's float64 run moves as
- * far when its initial weights change by one rounding of float32, at every figure that differs, roundings are the reason.
- * @param inFloat64 Python's log of the run in float64, nudged by that seed; 0: not
+ * What to say of two answers, and what to count them as. Some runs make much of little: where Python's own run moves as far
+ * when its initial weights change by one rounding of float32, at every figure that differs, roundings are the reason.
+ * @param nudged Python's log of the run, its initial weights changed by roundings that are drawn from that seed
  */
-async function verdict(ours, theirs, inFloat64) {
+async function verdict(ours, theirs, nudged) {
   if (ours.error && theirs.error) return { kind: "refusedByBoth" };
   if (ours.error) return { kind: "refusedByOne", say: `refused here only: ${ours.error}` };
   if (theirs.error) return { kind: "refusedByOne", say: `refused by Python only: ${theirs.error}` };
@@ -187,14 +187,12 @@ async function verdict(ours, theirs, inFloat64) {
   }
   const found = differences(ours.log, theirs.log);
   if (found.length === 0) return { kind: "agree" };
-  const exact = await inFloat64(0);
-  const nudged = [];
-  for (const seed of NUDGES) nudged.push(await inFloat64(seed));
-  const spread = ({ i, key }) => Math.max(...nudged.map((log) => Math.abs(log[i][key] - exact[i][key])));
-  const rounded = found.every((figure) => Math.abs(figure.here - exact[figure.i][figure.key]) <= spread(figure));
-  const [first] = found;
-  const { i, key, here, there } = first;
-  const say = `${key} of entry ${i} is ${here}, Python's ${there}, in float64 ${exact[i][key]} ± ${spread(first)}`;
+  const logs = [];
+  for (let seed = 1; seed <= NUDGES; seed++) logs.push(await nudged(seed));
+  const spread = ({ i, key, there }) => Math.max(...logs.map((log) => Math.abs(log[i][key] - there)));
+  const rounded = found.every((figure) => Math.abs(figure.here - figure.there) <= spread(figure));
+  const { i, key, here, there } = found[0];
+  const say = `${key} of entry ${i} is ${here}, Python's ${there} (± ${spread(found[0])} with one rounding)`;
   return { kind: rounded ? "rounded" : "differ", say };
 }
 
@@ -210,7 +208,7 @@ let updates = 0;
 for (const [i, one] of chosen.entries()) {
   await inFolder(async (folder) => {
     const [theirs, ours] = await Promise.all([peer.train(one), train(one, folder)]);
-    const { kind, say } = await verdict(ours, theirs, async (float64) => (await peer.train({ ...one, float64 })).log);
+    const { kind, say } = await verdict(ours, theirs, async (nudge) => (await peer.train({ ...one, nudge })).log);
     counts[kind]++;
     if (kind === "agree") updates += ours.log.length - 1;
     if (say) console.log(`run ${i}: ${kind}: ${say}\n${JSON.stringify(one)}`);

@@ -19,20 +19,18 @@ answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
 os.dup2(2, 1)  # what libraries print is no answer
 
 
-def in_float64(model, seed: int):
-    """The same initial weights, without float32's roundings from there on; with a seed each is changed by one of them."""
-    model = model.double()
+def nudge(model, seed: int) -> None:
+    """Changes each weight by about one rounding of float32."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in model.parameters() if seed else ():
-            weight *= 1 + 2**-23 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-    return model
+        for weight in model.parameters():
+            weight *= 1 + torch.finfo(torch.float32).eps * torch.randn(weight.shape, generator=generator)
 
 
 def train(case: dict) -> list[dict]:
     model = load_model("tiny-llama", case["args"]["seed"], case["lora"])
-    if "float64" in case:
-        model = in_float64(model, case["float64"])
+    if "nudge" in case:
+        nudge(model, case["nudge"])
     trainer = build(model, case["rows"], **case["args"])
     trainer.train()
     return [steady(entry) for entry in trainer.state.log_history]
