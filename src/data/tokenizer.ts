@@ -19,7 +19,8 @@ export class Tokenizer {
   readonly #engine: () => Engine;
   readonly #files: TokenizerFiles;
   readonly #template: ChatTemplate | undefined;
-  readonly #folder: string;
+  /** Of the model that it came with. */
+  readonly folder: string;
   readonly #specialIds: Set<number>;
 
   private constructor(
@@ -28,7 +29,7 @@ export class Tokenizer {
     engine: () => Engine,
     template = files.chatTemplates.size === 0 ? undefined : new ChatTemplate(files.chatTemplates, files.special),
   ) {
-    this.#folder = folder;
+    this.folder = folder;
     this.#files = files;
     this.#engine = engine;
     this.#template = template;
@@ -62,11 +63,11 @@ export class Tokenizer {
   withEosToken(token: string): Tokenizer {
     if (!this.#files.ids.has(token)) {
       throw new UserError(
-        `training_args.eos_token: the tokenizer's vocabulary has no token "${token}" (${this.#folder})`,
+        `training_args.eos_token: the tokenizer's vocabulary has no token "${token}" (${this.folder})`,
       );
     }
     const files = { ...this.#files, special: { ...this.#files.special, eos_token: token } };
-    return new Tokenizer(this.#folder, files, this.#engine, this.#template?.withVariables({ eos_token: token }));
+    return new Tokenizer(this.folder, files, this.#engine, this.#template?.withVariables({ eos_token: token }));
   }
 
   /**
@@ -174,7 +175,7 @@ export class Tokenizer {
     const unknown = ids.indexOf(undefined);
     if (unknown < 0) return { ids: ids as number[], tokens };
     throw new UserError(
-      `${this.#folder}/tokenizer.json: the vocabulary has no token "${tokens[unknown]}" and no unknown token`,
+      `${this.folder}/tokenizer.json: the vocabulary has no token "${tokens[unknown]}" and no unknown token`,
     );
   }
 
@@ -196,7 +197,7 @@ export class Tokenizer {
   #chatTemplate(): ChatTemplate {
     if (this.#template !== undefined) return this.#template;
     throw new UserError(
-      `model folder ${this.#folder}: there is no chat template, which conversations need. Put the template of a chat ` +
+      `model folder ${this.folder}: there is no chat template, which conversations need. Put the template of a chat ` +
         "model of this family into it as chat_template.jinja, or use prompt/completion or text data.",
     );
   }

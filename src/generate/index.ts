@@ -1,4 +1,5 @@
 /** Text from a model: many prompts at once, or one as a stream. */
+
 import { readdir } from "node:fs/promises";
 import type { Message } from "../data/format.js";
 import { Tokenizer } from "../data/tokenizer.js";
@@ -12,6 +13,7 @@ import { type QuantizationConfigInput, quantizationFor } from "../models/quantiz
 import { loadAdapter } from "../peft/adapterFile.js";
 import { UserError } from "../support/errors.js";
 import { chooseDevice, type DeviceChoice, manualSeed } from "../torch/index.js";
+import { bounded } from "./bounded.js";
 import { chooseTokens, type SamplingOptions } from "./choose.js";
 import { Session } from "./session.js";
 
@@ -71,12 +73,13 @@ export class TextGenerator {
   }
 
   #encode(prompt: Prompt): Int32Array {
-    const ids =
+    const ids = bounded(this.tokenizer.folder, () =>
       typeof prompt === "string"
         ? this.tokenizer.encode(prompt, { addSpecialTokens: true })
         : this.tokenizer.encode(this.tokenizer.renderChat(prompt, { addGenerationPrompt: true }), {
             addSpecialTokens: false,
-          });
+          }),
+    );
     const { maxPositions, vocabSize } = this.#model.config;
     const foreign = ids.find((id) => id >= vocabSize);
     if (foreign !== undefined) {
