@@ -77,7 +77,7 @@ export function stateJson(state: TrainerState): string {
 }
 
 /** The loss scale of fp16. */
-export const lossScalerSchema = z.object({
+const lossScalerSchema = z.object({
   scale: amount,
   growth: count.describe("Updates without an overflow since the scale last changed."),
   overflows: count.describe("Updates that overflowed in the run."),
@@ -86,7 +86,7 @@ export const lossScalerSchema = z.object({
 export type LossScalerState = z.output<typeof lossScalerSchema>;
 
 /** A learning rate that follows a metric: what it carries from one evaluation to the next. */
-export const metricScheduleSchema = z.object({
+const metricScheduleSchema = z.object({
   peak: amount.describe("The learning_rate that it was made with."),
   rate: amount,
   best: figure.describe("null: no metric was better than none yet."),

@@ -9,7 +9,7 @@ import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { controlAnswerSchema } from "./control.js";
 import { STATUS } from "./files.js";
 
-export const PHASES = [
+const PHASES = [
   "preparing",
   "training",
   "evaluating",

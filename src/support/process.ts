@@ -13,7 +13,7 @@ export interface ProcessId {
 }
 
 /** This machine's name, in which pids count. */
-export function hostName(): string {
+function hostName(): string {
   try {
     return `${hostname()} ${readlinkSync("/proc/self/ns/pid")}`;
   } catch {
