@@ -37,6 +37,22 @@ SLIMTUNE_INLINE float vectorExp(float x) {
 }
 SLIMTUNE_INLINE double vectorExp(double x) { return std::exp(x); }
 
+/// tanh x within a few units in the last place: by eˣ where that keeps the digits, near 0 by a polynomial (Cephes'
+/// coefficients).
+SLIMTUNE_INLINE float vectorTanh(float x) {
+  const float size = std::abs(x);
+  const float far = 1.f - 2.f / (vectorExp(std::min(2.f * size, 88.f)) + 1.f);
+  const float square = x * x;
+  float y = -5.70498872745e-3f;
+  y = y * square + 2.06390887954e-2f;
+  y = y * square - 5.37397155531e-2f;
+  y = y * square + 1.33314422036e-1f;
+  y = y * square - 3.33332819422e-1f;
+  const float near = y * square * x + x;
+  return size < 0.625f ? near : std::copysign(far, x);
+}
+SLIMTUNE_INLINE double vectorTanh(double x) { return std::tanh(x); }
+
 /// |x| as an integer in the order of floats, in which infinity and then NaN come last: the largest of many tells whether
 /// all are finite, at the cost of a mask and a maximum.
 using Magnitude = int32_t;

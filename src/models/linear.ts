@@ -64,10 +64,17 @@ export function forward(layers: readonly Linear[], input: LinearInput, dropout?:
   };
   switch (input.kind) {
     case "rows":
-      return fused.linears(input.x, group, input.residual);
+      return fused.linears(input.x, group, residualOf(input));
     case "normed":
-      return fused.normedLinears(input.x, input.norm, input.eps, layers[0]!.precision.compute, group);
+      return fused.normedLinears(
+        input.x,
+        { kind: "rms", weight: input.norm, eps: input.eps, offset: 0 },
+        layers[0]!.precision.compute,
+        group,
+      );
     case "gated":
-      return fused.gatedLinears(input.gate, input.up, group, input.residual);
+      return fused.gatedLinears("silu", input.gate, input.up, group, residualOf(input));
   }
 }
+
+const residualOf = ({ residual }: { residual?: Tensor }) => residual && { x: residual, scale: 1 };
