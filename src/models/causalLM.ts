@@ -1,9 +1,10 @@
 /** A causal language model: a decoder and its head, their parameters by Hugging Face's names, and the loss. */
 import { elementCount } from "../support/shape.js";
+import type { WeightRole } from "../support/weightRole.js";
 import { backward, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Batch, PaddedShape } from "./batch.js";
 import type { Decoder, DecoderInput } from "./decoder.js";
-import type { ModelDescription, WeightRole } from "./description.js";
+import type { ModelDescription } from "./description.js";
 import type { Head } from "./head.js";
 import type { Linear } from "./linear.js";
 import { PackedAttention } from "./packedAttention.js";

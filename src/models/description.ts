@@ -5,9 +5,6 @@
 import type { Activation } from "../torch/fused.js";
 import type { Rope } from "./rope.js";
 
-/** What a weight is for. Weight decay, 8-bit states, quantization and "all-linear" go by it. */
-export type WeightRole = "matrix" | "norm" | "bias" | "embedding" | "position";
-
 /** A linear layer; one adapter each, as PEFT has it. Its weight is [out, in], or [in, out] where it is `transposed` (Conv1D). */
 export interface LinearDescription {
   path: string;

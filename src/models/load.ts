@@ -2,6 +2,7 @@
 
 import { resolveWeights } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
+import type { WeightRole } from "../support/weightRole.js";
 import { type Device, flush, type fused, keep, ops, scope, type Tensor } from "../torch/index.js";
 import { CausalLM, type Parameter } from "./causalLM.js";
 import { readModelConfig } from "./config.js";
@@ -13,7 +14,6 @@ import {
   type ModelDescription,
   type NormDescription,
   normsOf,
-  type WeightRole,
 } from "./description.js";
 import { Head } from "./head.js";
 import { Linear } from "./linear.js";

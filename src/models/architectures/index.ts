@@ -1,4 +1,5 @@
 /** Every architecture that slimtune trains, in the order of docs/models.md. */
+import type { Spelling } from "../description.js";
 import type { Architecture } from "./architecture.js";
 import { llama } from "./llama.js";
 
@@ -11,7 +12,7 @@ export interface Wrapper {
   textType: string;
   /** Where the text model's embedding and layers are. */
   root: string;
-  spellings: readonly (readonly (readonly [string, string])[])[];
+  spellings: Spelling[];
   /** Weights of the other parts. */
   carried: RegExp;
 }
