@@ -6,6 +6,7 @@ import { flush, liveTensors } from "../../src/torch/index.js";
 import {
   expectLogits,
   inputs,
+  legacyConfig,
   readResults,
   readVariant,
   sampled,
@@ -60,4 +61,11 @@ describe.each(variantNames)("%s", (name) => {
     model.dispose();
     expect(rows.flat()).toEqual(Array.from(values, Number));
   });
+});
+
+it.each(variantNames.filter(legacyConfig))("%s is the same model in the spelling of transformers 4", async (name) => {
+  const variant = { ...readVariant(name), config: legacyConfig(name)! };
+  const model = await loadCausalLM(await writeVariant(variant, newFolder()));
+  expectLogits(await sampled(model, inputs.long, inputs.long_positions), await readResults(name), "long_");
+  model.dispose();
 });

@@ -2,7 +2,7 @@
  * The tiny models of tests/fixtures/architectures: their weights are computed from their names, as
  * tests/goldens/recipes/formula.py does, and what transformers makes of them is in tests/goldens/architectures.
  */
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { type TensorEntry, writeSafetensors } from "../../src/files/safetensorsWriter.js";
@@ -59,6 +59,12 @@ export function readVariant(name: string): Variant {
     lines.map(([name, shape, around, spread, role]) => ({ name, shape, around, spread, role }));
   const config = json(root(`${name}/config.json`));
   return { name, modelType: modelTypes[name]!, config, tensors: weights(tensors), adapter: weights(adapter) };
+}
+
+/** The variant's config.json as transformers 4 spelled it; undefined where it would be the same. */
+export function legacyConfig(name: string): Record<string, unknown> | undefined {
+  const path = root(`${name}/legacy.json`);
+  return existsSync(path) ? json(path) : undefined;
 }
 
 export const readResults = (name: string) => readGoldens(`architectures/${name}.safetensors`);

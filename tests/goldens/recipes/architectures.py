@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from . import formula
+from .legacy import LEGACY, legacy
 from .paths import FIXTURES, GOLDENS, write_json
 from .variants import MULTIMODAL, VARIANTS, VOCAB, arguments
 
@@ -218,12 +219,28 @@ def golden(name: str) -> None:
     results["adapted.loss"] = loss(peft).reshape(1)
     grads = {n.replace(".default.", "."): p.grad for n, p in peft.named_parameters() if p.requires_grad}
     results["adapted.gradients"] = torch.tensor([summary(s["name"], grads[s["name"]]) for s in shapes])
+    check_legacy(name, kind, entries, results["long_logits"])
     merged = peft.merge_and_unload()
     results["merged.logits"], results["merged.sums"] = logits(merged, INPUTS["short"], INPUTS["short_positions"][-1:])
     assert (results["merged.logits"] - results["adapted.logits"]).abs().max() < 1e-4
     save_file({key: value.contiguous() for key, value in results.items()}, RESULTS / f"{name}.safetensors")
     tied = sorted(set(dict(model.named_parameters(remove_duplicate=False))) - set(dict(model.named_parameters())))
     write_weights(FOLDER / name / "weights.json", entries, shapes, tied)
+
+
+def check_legacy(name: str, kind: str, entries: list[dict], expected: torch.Tensor) -> None:
+    """Writes config.json in the spelling of transformers 4, which must be the same model."""
+    if name not in LEGACY:
+        return
+    config = legacy(json.loads((FOLDER / name / "config.json").read_text()), kind)
+    text = json.dumps(config, indent=2) + "\n"
+    (FOLDER / name / "legacy.json").write_text(text)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(text)
+        tensors = {e["name"]: formula.weight(e["name"], e["shape"], e["around"], e["spread"]) for e in entries}
+        save_file(tensors, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        found, _ = logits(load(Path(folder), kind), INPUTS["long"], INPUTS["long_positions"])
+    assert torch.equal(found, expected), f"{name}: the old spelling is another model"
 
 
 def write_weights(path: Path, tensors: list[dict], adapter: list[dict], tied: list[str]) -> None:
@@ -239,9 +256,11 @@ def write_weights(path: Path, tensors: list[dict], adapter: list[dict], tied: li
 
 
 def make() -> None:
-    for folder in (FOLDER, RESULTS):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    RESULTS.mkdir(exist_ok=True)
+    for old in RESULTS.glob("*.safetensors"):
+        old.unlink()
     write_json(RESULTS / "inputs.json", INPUTS)
     for name in VARIANTS:
         print("  ", name, flush=True)

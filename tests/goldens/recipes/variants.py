@@ -115,6 +115,11 @@ VARIANTS: dict[str, tuple[str, dict]] = {
         dict(sliding_window=WINDOW, layer_types=[FULL, SLIDING], attention_bias=True, tie_word_embeddings=True,
              rope_parameters={FULL: rope("yarn", 5e5, **YARN), SLIDING: rope("default", 5e5)}),
     ),
+    # One scaling for all layers, as the published files have it: it is that of the full ones alone.
+    "olmo3-full-yarn": (
+        "olmo3",
+        dict(num_hidden_layers=4, sliding_window=WINDOW, rope_parameters={FULL: rope("yarn", 5e5, **YARN), SLIDING: rope("default", 5e5)}),
+    ),
     "gpt2": ("gpt2", dict(GPT2)),
     # Names without a prefix and masks among the weights, as the first checkpoints have them.
     "gpt2-published": ("gpt2", dict(GPT2, n_inner=48)),
