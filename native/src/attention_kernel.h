@@ -33,7 +33,7 @@ struct AttentionArguments {
   Wide* partials;
 };
 
-/// Elements of scratch memory that a piece with up to `keys` keys needs in either pass.
+/// Elements of scratch memory that a piece with `keys` keys needs in either pass.
 int64_t attentionScratch(int64_t keys, int64_t dim, int64_t elementBytes);
 
 /// Writes the piece's rows of `out` and `logSumExp`.

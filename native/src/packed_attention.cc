@@ -47,11 +47,10 @@ template <typename Wide, typename Body>
 void forEachPiece(std::vector<AttentionPiece> pieces, int64_t dim, const Body& body) {
   std::stable_sort(pieces.begin(), pieces.end(),
                    [](const AttentionPiece& a, const AttentionPiece& b) { return a.work() > b.work(); });
-  int64_t keys = 0;
-  for (const AttentionPiece& piece : pieces) keys = std::max(keys, piece.end);
+  int64_t size = 0;  // not that of the most keys: with fewer a block may have more rows
+  for (const AttentionPiece& piece : pieces) size = std::max(size, attentionScratch(piece.end, dim, sizeof(Wide)));
   const auto count = static_cast<int64_t>(pieces.size());
   const int64_t workers = std::min<int64_t>(at::get_num_threads(), count);
-  const int64_t size = attentionScratch(std::max<int64_t>(1, keys), dim, sizeof(Wide));
   const at::Tensor scratch = at::empty({workers, size}, c10::CppTypeToScalarType<Wide>::value);
   Wide* const memory = scratch.data_ptr<Wide>();
   std::atomic<int64_t> next = 0;

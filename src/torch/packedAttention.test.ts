@@ -86,6 +86,7 @@ const cases: Case[] = [
   { lengths: [7, 50], heads: 4, kvHeads: 4, dim: 6 },
   { lengths: [700, 257, 256, 3], heads: 2, kvHeads: 1, dim: 16 }, // in pieces
   { lengths: [1100], heads: 1, kvHeads: 1, dim: 1 },
+  { lengths: [342, 341, 341, 341], heads: 1, kvHeads: 1, dim: 1 }, // the shorter ones' blocks have more rows
 ];
 const describeCase = ({ lengths, heads, kvHeads, dim }: Case) => `${lengths} × ${heads}/${kvHeads} heads of ${dim}`;
 
