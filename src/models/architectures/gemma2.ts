@@ -63,8 +63,8 @@ export const gemma2 = page({
     return llamaLike(config, root, {
       ...changes,
       rope: rotation(config, headsOf(config).headDim),
-      attention: (layer, path) => ({
-        ...changes.attention(layer, path),
+      attention: (layer, path, parent) => ({
+        ...changes.attention(layer, path, parent),
         window: windows[layer],
         softcap: config.attn_logit_softcapping ?? undefined,
       }),

@@ -61,8 +61,8 @@ export const gemma3 = page({
     const softcap = root === "model" ? config.final_logit_softcapping : undefined;
     return llamaLike(config, root, {
       ...changes,
-      attention: (layer, path) => ({
-        ...changes.attention(layer, path),
+      attention: (layer, path, parent) => ({
+        ...changes.attention(layer, path, parent),
         window: windows[layer],
         rope: windows[layer] === undefined ? ropes.full : ropes.sliding,
         qkNorm: {
