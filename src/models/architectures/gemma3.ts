@@ -54,7 +54,7 @@ export const gemma3 = page({
   config,
   describe: (config, root) => {
     const { headDim } = headsOf(config);
-    const changes = gemma2Changes(config, root);
+    const changes = gemma2Changes(config);
     const windows = windowsOf(config, (layer) => (layer + 1) % config.sliding_window_pattern !== 0);
     const ropes = rotations(config);
     // transformers' multimodal class does not cap its logits.
