@@ -20,7 +20,7 @@ export interface DecoderLayer {
 /** How tokens see each other: within packed sequences when training, through a cache when generating. */
 export interface Attention {
   /** q is [N, heads, D], k and v [N, kv heads, D], in the compute dtype; the result is [N, heads·D]. */
-  attend(layer: number, q: Tensor, k: Tensor, v: Tensor): Tensor;
+  attend(layer: number, q: Tensor, k: Tensor, v: Tensor, options: fused.AttentionOptions): Tensor;
 }
 
 /** N tokens, of any number of sequences laid end to end: no padding is ever computed. */
@@ -108,7 +108,7 @@ export class Decoder {
     const split = (y: Tensor, count: number) => ops.reshape(y, [tokens, count, headDim]);
     const turned = (y: Tensor, count: number) => fused.rope(split(y, count), rotation.cos, rotation.sin);
     const [q, k, v] = forward([layer.q, layer.k, layer.v], this.#normed(x, layer.inputNorm), dropout);
-    const mixed = attention.attend(index, turned(q!, heads), turned(k!, kvHeads), split(v!, kvHeads)); // [N, heads·D]
+    const mixed = attention.attend(index, turned(q!, heads), turned(k!, kvHeads), split(v!, kvHeads), {}); // [N, heads·D]
     return forward([layer.o], { kind: "rows", x: mixed, residual: x }, dropout)[0]!;
   }
 
