@@ -30,10 +30,6 @@ export function float32(values: ArrayLike<number>, shape: number[] = [values.len
   return fromBytes(Float32Array.from(values), "float32", shape, device);
 }
 
-export function fromBools(values: readonly boolean[], shape: number[], device: Device = "cpu"): Tensor {
-  return fromBytes(Uint8Array.from(values, Number), "bool", shape, device);
-}
-
 export function empty(shape: number[], dtype: DType = "float32", device: Device = "cpu"): Tensor {
   return op("aten::empty.memory_format", shape, dtype, undefined, device);
 }
@@ -259,6 +255,13 @@ export interface AttentionOptions {
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
   const { mask, causal = false, grouped = false } = options;
   return op("aten::scaled_dot_product_attention", q, k, v, mask, 0, causal, null, grouped);
+/**
+ * softmax(q·kᵀ·scale + mask)·v; q is [B, heads, T, D], k and v are [B, heads, S, D].
+ * @param mask of q's dtype
+ * @param scale 1/√D when left out
+ */
+export function attention(q: Tensor, k: Tensor, v: Tensor, mask?: Tensor, scale?: number): Tensor {
+  return op("aten::scaled_dot_product_attention", q, k, v, mask, 0, false, scale);
 }
 
 /**
