@@ -4,6 +4,7 @@ import { z } from "zod";
 import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { zodProblem } from "../support/zodProblem.js";
+import { only } from "./architectures/fields.js";
 import { architectures, wrappers } from "./architectures/index.js";
 import type { ModelDescription } from "./description.js";
 
@@ -14,6 +15,12 @@ const headSchema = z.looseObject({
   quantization_config: z.looseObject({ quant_method: z.string().optional() }).nullish(),
   text_config: z.looseObject({ model_type: z.string().optional() }).nullish(),
   eos_token_id: z.union([z.number().int(), z.array(z.number().int())]).nullish(),
+});
+
+/** Keys of every class that change what its model computes. */
+const everySchema = z.looseObject({
+  is_causal: only([true], "tokens that see later ones are not built"),
+  per_layer_config: only([], "layers that differ in their configs are not built"),
 });
 
 /** model_type of each supported architecture, those inside of multimodal models among them. */
@@ -58,7 +65,9 @@ export function parseModelConfig(text: string, path: string): ModelDescription {
       : `model_type '${modelType}' is not supported; ${supportedTypes().join(", ")} are`;
     throw new UserError(`${path}: ${wrong}. docs/models.md lists the models`);
   }
-  const config = checked(architecture.config, wrapper ? text_config : source, path);
+  const own = wrapper ? text_config : source;
+  checked(everySchema, own, path);
+  const config = checked(architecture.config, own, path);
   let described: ReturnType<typeof architecture.describe>;
   try {
     described = architecture.describe(config, wrapper?.root ?? "model");

@@ -12,6 +12,7 @@ const config = z.looseObject({
     num_hidden_layers: 40,
     num_attention_heads: 64,
     max_position_embeddings: 8192,
+    pad_token_id: 0,
     tie_word_embeddings: true,
   }),
   layer_norm_eps: positive.default(1e-5),
