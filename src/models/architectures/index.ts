@@ -1,22 +1,44 @@
 /** Every architecture that slimtune trains, in the order of docs/models.md. */
-import type { Spelling } from "../description.js";
 import type { Architecture } from "./architecture.js";
 import { cohere2 } from "./cohere2.js";
 import { ernie4_5 } from "./ernie4_5.js";
 import { exaone4 } from "./exaone4.js";
+import { gemma } from "./gemma.js";
+import { gemma2 } from "./gemma2.js";
+import { gemma3 } from "./gemma3.js";
 import { gpt2 } from "./gpt2.js";
 import { gptNeox } from "./gptNeox.js";
 import { granite } from "./granite.js";
 import { helium } from "./helium.js";
 import { hunyuan } from "./hunyuan.js";
 import { llama } from "./llama.js";
+import { ministral3 } from "./ministral3.js";
+import { ministral, mistral } from "./mistral.js";
 import { olmo2 } from "./olmo2.js";
 import { olmo3 } from "./olmo3.js";
+import { phi } from "./phi.js";
+import { phi3 } from "./phi3.js";
+import { qwen2 } from "./qwen2.js";
+import { qwen3 } from "./qwen3.js";
+import { smollm3 } from "./smollm3.js";
 import { stablelm } from "./stablelm.js";
 import { starcoder2 } from "./starcoder2.js";
 
+export { wrappers } from "./wrappers.js";
+
 export const architectures: readonly Architecture[] = [
   llama,
+  qwen2,
+  qwen3,
+  gemma,
+  gemma2,
+  gemma3,
+  mistral,
+  ministral,
+  ministral3,
+  phi3,
+  phi,
+  smollm3,
   granite,
   olmo2,
   olmo3,
@@ -30,17 +52,3 @@ export const architectures: readonly Architecture[] = [
   helium,
   cohere2,
 ];
-
-/** A text model inside a multimodal one: its text part is read, the rest is carried along. */
-export interface Wrapper {
-  className: string;
-  /** model_type of `text_config`, where it has none. */
-  textType: string;
-  /** Where the text model's embedding and layers are. */
-  root: string;
-  spellings: Spelling[];
-  /** Weights of the other parts. */
-  carried: RegExp;
-}
-
-export const wrappers: Readonly<Record<string, Wrapper>> = {};
