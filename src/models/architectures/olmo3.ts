@@ -26,7 +26,9 @@ export const olmo3 = page({
     const windows = windowsOf(config, (layer) => (layer + 1) % 4 !== 0);
     const theta = 500_000;
     // rope_scaling and rope_theta, the older spelling, are those of the full layers.
-    const full = rotation(config, headDim, { theta }, { ...ropes?.full_attention, ...config.rope_scaling });
+    // transformers does not look for truncate here.
+    const scaled = { ...ropes?.full_attention, ...config.rope_scaling, truncate: undefined };
+    const full = rotation(config, headDim, { theta }, scaled);
     const windowed = rotation({ ...config, rope_theta: null }, headDim, { theta }, ropes?.sliding_attention ?? {});
     const changes = olmoChanges(config);
     return llamaLike(config, root, {

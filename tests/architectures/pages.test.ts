@@ -1,4 +1,4 @@
-/** What a page cannot compute as Python does is refused by the key and the value. */
+/** What pages refuse, by the key and the value, and what they make of keys that need a second look. */
 import { expect, it } from "vitest";
 import { parseModelConfig } from "../../src/models/config.js";
 
@@ -9,7 +9,11 @@ it.each<[string, Record<string, unknown>, string]>([
   ["cohere2", { pad_token_id: 256_000 }, "pad_token_id 256000 is not one of the 256000 tokens"],
   ["exaone4", { sliding_window_pattern: "LLLG" }, 'sliding_window_pattern "LLLG" is not a number above 0'],
   ["exaone4", { sliding_window_pattern: 0 }, "sliding_window_pattern 0 is not a number above 0"],
-  ["exaone4", { num_hidden_layers: 1, layer_types: ["sliding_attention"], sliding_window: null }, "sliding_window is"],
+  [
+    "exaone4",
+    { num_hidden_layers: 1, layer_types: ["sliding_attention"], sliding_window: null },
+    "sliding_window: there is none",
+  ],
   ["exaone4", { layer_types: ["full_attention"] }, "layer_types has 1 entries, num_hidden_layers is 32"],
   ["gpt2", { add_cross_attention: true }, "add_cross_attention: true is not supported"],
   ["gpt2", { activation_function: "quick_gelu" }, "activation_function: 'quick_gelu' is not supported"],
@@ -60,4 +64,14 @@ it("Hunyuan's alpha makes another base of the dynamic rotation", () => {
   expect(rope({ type: "dynamic", factor: 1, alpha: 1000 })).toMatchObject({ type: "alpha", factor: 1000 });
   expect(rope({ type: "dynamic", factor: 2, alpha: 0 })).toMatchObject({ type: "dynamic", factor: 2 });
   expect(rope({ type: "linear", factor: 2, alpha: 1000 })).toMatchObject({ type: "linear", factor: 2 });
+});
+
+it("original_max_position_embeddings beside the rotation's parameters is Phi-3's alone, and counts before theirs", () => {
+  const lists = { short_factor: Array(48).fill(1), long_factor: Array(48).fill(2) };
+  const original = (model_type: string, rope_scaling: Record<string, unknown>) =>
+    parse({ model_type, max_position_embeddings: 512, original_max_position_embeddings: 64, rope_scaling }).layers[0]!
+      .attention.rope!.originalMaxPositions;
+  expect(original("phi3", { rope_type: "longrope", ...lists, original_max_position_embeddings: 128 })).toBe(64);
+  expect(original("llama", { rope_type: "yarn", factor: 4 })).toBe(512);
+  expect(original("llama", { rope_type: "yarn", factor: 4, original_max_position_embeddings: 128 })).toBe(128);
 });
