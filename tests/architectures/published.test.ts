@@ -25,6 +25,7 @@ const SIZES: Record<string, number> = {
   "gemma-2-2b": 2_614_341_888,
   "gemma-3-1b-it": 999_885_952,
   "gemma-3-4b-it": 3_880_263_168, // 4,300,079,472 with what sees
+  gpt2: 124_439_808,
 };
 
 const folder = fixturePath("model-configs");

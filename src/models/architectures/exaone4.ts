@@ -38,6 +38,7 @@ function windowed(read: z.output<typeof config>): boolean[] {
 export const exaone4 = page({
   family: "EXAONE",
   models: "EXAONE 4.0 1.2B",
+  special: "norms after each half and of q and k, layers without rotation",
   classes: { exaone4: "Exaone4ForCausalLM" },
   config,
   describe: (config, root) => {

@@ -6,7 +6,7 @@ const BEGIN =
 const END = "<!-- End of what is generated. -->";
 
 function table(): string[] {
-  const pages = architectures.map(({ family, models, special = "", classes }) => {
+  const pages = architectures.map(({ family, models, special, classes }) => {
     const types = Object.keys(classes).map((type) => `\`${type}\``);
     return { family, models, special, types: types.join(", ") };
   });
