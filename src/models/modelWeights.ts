@@ -19,8 +19,10 @@ export class ModelWeights {
     this.#index = index;
     this.#description = description;
     this.#stored = new StoredTensors(index.headers);
-    const embedding = `${description.embedding.path}.weight`;
-    this.#spelling = description.spellings.find((spelling) => index.tensors.has(respell(embedding, spelling))) ?? [];
+    const { embedding, head, spellings } = description;
+    const telling = [embedding, ...(head.tied ? [] : [head.linear])].map(({ path }) => `${path}.weight`);
+    const fits = (spelling: Spelling) => telling.every((name) => index.tensors.has(respell(name, spelling)));
+    this.#spelling = spellings.find(fits) ?? [];
   }
 
   /** The tensor as it lies in its file, of the shape that config.json asks for, and its name there. */

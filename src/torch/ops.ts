@@ -206,8 +206,8 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   return op("aten::linear", x, weight, bias);
 }
 
-export function embedding(weight: Tensor, ids: Tensor): Tensor {
-  return op("aten::embedding", weight, ids);
+export function embedding(weight: Tensor, ids: Tensor, padding = -1): Tensor {
+  return op("aten::embedding", weight, ids, padding);
 }
 
 export function argmax(x: Tensor, dim: number): Tensor {

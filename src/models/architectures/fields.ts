@@ -103,6 +103,7 @@ interface Absent {
   max_position_embeddings: number;
   hidden_act?: string;
   tie_word_embeddings?: boolean;
+  pad_token_id?: number;
 }
 
 /** The fields of a decoder as most configs spell them. */
@@ -120,6 +121,11 @@ export function decoderFields(absent: Absent) {
     tie_word_embeddings: flag(absent.tie_word_embeddings ?? false),
     attention_dropout: dropout(),
     eos_token_id: ids,
+    pad_token_id: z
+      .number()
+      .int()
+      .nullable()
+      .default(absent.pad_token_id ?? null),
     ...rope,
   };
 }

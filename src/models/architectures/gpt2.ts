@@ -48,6 +48,7 @@ export const gpt2 = page({
       max_position_embeddings: maxPositions,
       hidden_act: config.activation_function,
       attention_dropout: config.attn_pdrop,
+      pad_token_id: null, // its embedding has no padding_idx
     };
     const norm = (path: string) => layerNorm(path, hidden, config.layer_norm_epsilon);
     const conv = (path: string, input: number, out: number) => ({

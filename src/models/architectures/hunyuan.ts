@@ -14,6 +14,7 @@ const config = z.looseObject({
     num_hidden_layers: 32,
     num_attention_heads: 32,
     max_position_embeddings: 2048,
+    pad_token_id: 0,
   }),
   rope_parameters: turns,
   rope_scaling: turns,

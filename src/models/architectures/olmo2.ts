@@ -13,6 +13,7 @@ export const olmoFields = {
     num_hidden_layers: 32,
     num_attention_heads: 32,
     max_position_embeddings: 2048,
+    pad_token_id: 1,
   }),
   rms_norm_eps: positive.default(1e-5),
   attention_bias: flag(false),

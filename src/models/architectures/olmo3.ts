@@ -2,7 +2,7 @@ import { z } from "zod";
 import { page } from "./architecture.js";
 import { layerTypes, ropeParameters, size } from "./fields.js";
 import { olmoChanges, olmoFields } from "./olmo2.js";
-import { headsOf, llamaLike, slidingLayers } from "./parts.js";
+import { headsOf, llamaLike, windowsOf } from "./parts.js";
 import { rotation } from "./rotation.js";
 
 const { rope_parameters: _, ...fields } = olmoFields;
@@ -24,7 +24,7 @@ export const olmo3 = page({
   config,
   describe: ({ rope_parameters: ropes, ...config }, root) => {
     const { headDim } = headsOf(config);
-    const sliding = slidingLayers(config, (layer) => (layer + 1) % 4 !== 0);
+    const windows = windowsOf(config, (layer) => (layer + 1) % 4 !== 0);
     const theta = 500_000;
     // rope_scaling and rope_theta, the older spelling, are those of the full layers.
     const full = rotation(config, headDim, { theta }, { ...ropes?.full_attention, ...config.rope_scaling });
@@ -34,8 +34,8 @@ export const olmo3 = page({
       ...changes,
       attention: (layer, path, parent) => ({
         ...changes.attention(layer, path, parent),
-        rope: sliding[layer] ? windowed : full,
-        window: sliding[layer] ? config.sliding_window : undefined,
+        rope: windows[layer] ? windowed : full,
+        window: windows[layer],
       }),
     });
   },
