@@ -26,6 +26,7 @@ const config = z.looseObject({
 export const cohere2 = page({
   family: "Cohere",
   models: "Command R7B",
+  special: "LayerNorm without bias, attention and MLP side by side, rotation in layers with a window only",
   classes: { cohere2: "Cohere2ForCausalLM" },
   config,
   describe: (config, root) => {

@@ -26,6 +26,7 @@ const config = z
 export const ernie4_5 = page({
   family: "ERNIE",
   models: "ERNIE 4.5 0.3B",
+  special: "turns neighbouring pairs",
   classes: { ernie4_5: "Ernie4_5ForCausalLM" },
   config,
   describe: (config, root) => {

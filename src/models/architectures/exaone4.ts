@@ -24,6 +24,7 @@ const config = z.looseObject({
 export const exaone4 = page({
   family: "EXAONE",
   models: "EXAONE 4.0 1.2B",
+  special: "norms after each half and of q and k, layers without rotation",
   classes: { exaone4: "Exaone4ForCausalLM" },
   config,
   describe: (config, root) => {

@@ -30,6 +30,7 @@ const config = z.looseObject({
 export const gpt2 = page({
   family: "GPT-2",
   models: "GPT-2, DistilGPT-2, DialoGPT, Cerebras-GPT",
+  special: "LayerNorm, learned positions, weights stored the other way round",
   classes: { gpt2: "GPT2LMHeadModel" },
   config,
   describe: (config) => {

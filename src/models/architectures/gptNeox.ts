@@ -35,6 +35,7 @@ const config = z
 export const gptNeox = page({
   family: "GPT-NeoX",
   models: "Pythia, GPT-NeoX, Dolly v2",
+  special: "LayerNorm, one projection for q, k and v, attention and MLP side by side, partial rotation",
   classes: { gpt_neox: "GPTNeoXForCausalLM" },
   config,
   describe: (config) => {

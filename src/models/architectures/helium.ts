@@ -25,6 +25,7 @@ const config = z.looseObject({
 export const helium = page({
   family: "Helium",
   models: "Helium 1 2B",
+  special: "turns neighbouring pairs",
   classes: { helium: "HeliumForCausalLM" },
   config,
   describe: (config, root) => {

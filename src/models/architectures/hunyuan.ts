@@ -25,6 +25,7 @@ const config = z.looseObject({
 export const hunyuan = page({
   family: "Hunyuan",
   models: "Hunyuan 0.5B, 1.8B, 4B and 7B",
+  special: "norms of q and k after their rotation",
   classes: { hunyuan_v1_dense: "HunYuanDenseV1ForCausalLM" },
   config,
   describe: (config, root) => {

@@ -43,6 +43,7 @@ export function olmoChanges(config: DecoderConfig & { rms_norm_eps: number; atte
 export const olmo2 = page({
   family: "OLMo",
   models: "OLMo 2",
+  special: "norms after each half, and of all heads of q and k together",
   classes: { olmo2: "Olmo2ForCausalLM" },
   config: z.looseObject(olmoFields),
   describe: (config, root) =>

@@ -19,6 +19,7 @@ const config = z.looseObject({
 export const olmo3 = page({
   family: "OLMo",
   models: "OLMo 3",
+  special: "the same, and a window in three of four layers",
   classes: { olmo3: "Olmo3ForCausalLM" },
   config,
   describe: ({ rope_parameters: ropes, ...config }, root) => {
