@@ -1,12 +1,14 @@
-// Writes what is generated from the table of arguments: docs/arguments.md and src/arguments/types.generated.ts.
-// Run it after `npm run build`; a test fails when either file is not current.
-import { writeFileSync } from "node:fs";
+// Writes what is generated from the table of arguments, docs/arguments.md and src/arguments/types.generated.ts, and from the
+// pages of architectures, the list in docs/models.md. Run it after `npm run build`; a test fails when a file is not current.
+import { readFileSync, writeFileSync } from "node:fs";
 import { renderDocs, renderTypes } from "../dist/arguments/render.js";
+import { renderModels } from "../dist/models/architectures/render.js";
 
 const root = new URL("../", import.meta.url);
 const outputs = {
   "docs/arguments.md": renderDocs(),
   "src/arguments/types.generated.ts": renderTypes(),
+  "docs/models.md": renderModels(readFileSync(new URL("docs/models.md", root), "utf8")),
 };
 for (const [path, text] of Object.entries(outputs)) {
   writeFileSync(new URL(path, root), text);

@@ -49,6 +49,7 @@ constexpr std::string_view kOpen[] = {
     "aten::select.int",
     "aten::silu",
     "aten::sin",
+    "aten::softmax.int",
     "aten::sort",
     "aten::split.Tensor",
     "aten::split_with_sizes",
