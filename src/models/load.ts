@@ -52,13 +52,14 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
   try {
     const dense = (name: string, shape: number[], role: WeightRole): Tensor => {
       const trains = trained({ name, role });
-      const { tensor: stored, dtype, name: storedName } = files.tensor(name, shape);
-      const tensor = scope(() => {
+      // What is read is a tensor, too: the scope frees it where it is not the weight itself.
+      const { tensor, stored } = scope(() => {
+        const { tensor: read, dtype, name: stored } = files.tensor(name, shape);
         const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
-        if (dtype !== target || device !== "cpu") return ops.toDevice(stored, device, target);
-        return trains ? ops.clone(stored) : stored;
+        if (dtype !== target || device !== "cpu") return { tensor: ops.toDevice(read, device, target), stored };
+        return { tensor: trains ? ops.clone(read) : read, stored };
       });
-      parameters.set(name, { name, stored: storedName, role, tensor: keep(tensor), shape });
+      parameters.set(name, { name, stored, role, tensor: keep(tensor), shape });
       return tensor;
     };
     // One weight after the other: the pages of the file that it was read from are given back before the next is read.
