@@ -52,12 +52,13 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
   try {
     const dense = (name: string, shape: number[], role: WeightRole): Tensor => {
       const trains = trained({ name, role });
-      // What is read is a tensor, too: the scope frees it where it is not the weight itself.
-      const { tensor, stored } = scope(() => {
-        const { tensor: read, dtype, name: stored } = files.tensor(name, shape);
+      let stored: string | undefined;
+      const tensor = scope(() => {
+        const { tensor: read, dtype, name: storedName } = files.tensor(name, shape);
+        stored = storedName;
         const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
-        if (dtype !== target || device !== "cpu") return { tensor: ops.toDevice(read, device, target), stored };
-        return { tensor: trains ? ops.clone(read) : read, stored };
+        if (dtype !== target || device !== "cpu") return ops.toDevice(read, device, target);
+        return trains ? ops.clone(read) : read;
       });
       parameters.set(name, { name, stored, role, tensor: keep(tensor), shape });
       return tensor;
