@@ -174,10 +174,9 @@ describe.each(supported)("%s", (type) => {
     ["is_causal", false],
     ["per_layer_config", { 1: { sliding_window: 4 } }],
   ])("%s is refused", (key, value) => {
-    const wrapped = type in wrappers;
-    const inner = wrapped ? { text_config: { [key]: value } } : { [key]: value };
-    const place = `config.json: ${wrapped ? "text_config: " : ""}${key}: `;
-    expect(() => described({ model_type: type, ...inner })).toThrow(place);
+    const [config, path] =
+      type in wrappers ? [{ text_config: { [key]: value } }, `text_config: ${key}`] : [{ [key]: value }, key];
+    expect(() => described({ model_type: type, ...config })).toThrow(`config.json: ${path}: `);
   });
 });
 
