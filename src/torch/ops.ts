@@ -244,17 +244,6 @@ export function svd(x: Tensor, fullMatrices = false): [u: Tensor, s: Tensor, vh:
   return opMany("aten::linalg_svd", [x, fullMatrices]) as [Tensor, Tensor, Tensor];
 }
 
-export interface AttentionOptions {
-  mask?: Tensor;
-  causal?: boolean;
-  /** Query heads are a multiple of the key heads. */
-  grouped?: boolean;
-}
-
-/** softmax(q·kᵀ/√D)·v; q is [B, heads, T, D], k and v are [B, kv heads, S, D]. */
-export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
-  const { mask, causal = false, grouped = false } = options;
-  return op("aten::scaled_dot_product_attention", q, k, v, mask, 0, causal, null, grouped);
 /**
  * softmax(q·kᵀ·scale + mask)·v; q is [B, heads, T, D], k and v are [B, heads, S, D].
  * @param mask of q's dtype

@@ -254,7 +254,7 @@ export function disposeAll(tensors: ReadonlyMap<string, Tensor>): void {
 }
 
 /** The variant's model with all weights trained. */
-export const loadTrained = (folder: string) => loadCausalLM(folder, { trained: true });
+export const loadTrained = (folder: string) => loadCausalLM(folder, { trained: () => true });
 
 /** The variant's model with the adapter of `writeAdapter` on it. */
 export async function loadAdapted(folder: string, adapterFolder: string): Promise<CausalLM> {
