@@ -47,7 +47,9 @@ export async function restoreWeights(
 ): Promise<void> {
   await withTensors((await resolveWeights(folder, stem)).headers, async (weights) =>
     noGrad(() => {
-      for (const { name, tensor, shape } of parameters) scope(() => ops.copy_(tensor, weights(name, shape)));
+      for (const { name, stored = name, tensor, shape } of parameters) {
+        scope(() => ops.copy_(tensor, weights(stored, shape)));
+      }
     }),
   );
 }
