@@ -17,7 +17,7 @@ import {
 } from "./description.js";
 import { Head } from "./head.js";
 import { Linear } from "./linear.js";
-import { ModelWeights } from "./modelWeights.js";
+import { ModelWeights, tiedAsStored } from "./modelWeights.js";
 import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
@@ -45,8 +45,9 @@ interface WeightSource {
  */
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
   const { precision = float32Precision, device = "cpu", trained = () => false, quantization } = options;
-  const description = await readModelConfig(folder);
-  const files = new ModelWeights(await resolveWeights(folder), description);
+  const index = await resolveWeights(folder);
+  const description = await tiedAsStored(await readModelConfig(folder), index);
+  const files = new ModelWeights(index, description);
   const parameters = new Map<string, Parameter>();
   const quantized: QuantizedWeight[] = [];
   try {

@@ -1,4 +1,5 @@
 /** The weights of a model's files by the names that its description has for them. */
+import { sameBytes } from "../files/sameBytes.js";
 import type { WeightIndex } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
 import type { DType, Tensor } from "../torch/index.js";
@@ -19,10 +20,7 @@ export class ModelWeights {
     this.#index = index;
     this.#description = description;
     this.#stored = new StoredTensors(index.headers);
-    const { embedding, head, spellings } = description;
-    const telling = [embedding, ...(head.tied ? [] : [head.linear])].map(({ path }) => `${path}.weight`);
-    const fits = (spelling: Spelling) => telling.every((name) => index.tensors.has(respell(name, spelling)));
-    this.#spelling = spellings.find(fits) ?? [];
+    this.#spelling = spellingOf(description, index);
   }
 
   /** The tensor as it lies in its file, of the shape that config.json asks for, and its name there. */
@@ -71,6 +69,26 @@ export class ModelWeights {
   close(): void {
     this.#stored.close();
   }
+}
+
+/** How the files spell weights' names. */
+function spellingOf({ embedding, head, spellings }: ModelDescription, { tensors }: WeightIndex): Spelling {
+  const telling = [embedding, ...(head.tied ? [] : [head.linear])].map(({ path }) => `${path}.weight`);
+  return spellings.find((spelling) => telling.every((name) => tensors.has(respell(name, spelling)))) ?? [];
+}
+
+/**
+ * The description with its head untied where the files hold one of its own: like transformers, which goes by the weights
+ * where config.json says something else (or nothing, where a class's default is to tie).
+ */
+export async function tiedAsStored(description: ModelDescription, index: WeightIndex): Promise<ModelDescription> {
+  const { embedding, head } = description;
+  const spelling = spellingOf(description, index);
+  const [rows, own] = [embedding, head.linear].map(({ path }) =>
+    index.tensors.get(respell(`${path}.weight`, spelling)),
+  );
+  if (!head.tied || !rows || !own || (await sameBytes(rows, own))) return description;
+  return { ...description, head: { ...head, tied: false } };
 }
 
 function respell(name: string, spelling: Spelling): string {
