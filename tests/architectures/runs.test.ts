@@ -2,9 +2,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
+import { readHeader } from "../../src/files/safetensors.js";
 import { type LoraConfig, Trainer, type TrainingArgumentsInput } from "../../src/index.js";
+import { supportedTypes } from "../../src/models/config.js";
 import { flush, liveTensors } from "../../src/torch/index.js";
-import { readVariant, writeVariant } from "../support/architectures.js";
+import { modelTypes, readVariant, writeVariant } from "../support/architectures.js";
 import { fixturePath, readGoldenJson } from "../support/goldens.js";
 import { temporaryFolders } from "../support/temporary.js";
 
@@ -22,6 +24,11 @@ afterEach(async () => {
   expect(liveTensors()).toBe(0);
 });
 
+it("there is a run of every supported model type", () => {
+  const types = new Set(Object.values(runs).map(({ variant }) => modelTypes[variant]!));
+  expect([...types].sort()).toEqual(supportedTypes().sort());
+});
+
 it.each(Object.keys(runs))("%s", async (name) => {
   const { variant, config, log } = runs[name]!;
   const output_dir = newFolder();
@@ -32,6 +39,10 @@ it.each(Object.keys(runs))("%s", async (name) => {
     training_args: { ...args, output_dir, use_cpu: true, bf16: false, logging_steps: 1, save_strategy: "no" },
     log: () => {},
   }).train();
+  const { tensors } = await readHeader(join(output_dir, "adapter_model.safetensors"));
+  const names = readVariant(variant).adapter.map(({ name }) => name);
+  expect([...tensors.keys()].sort()).toEqual(names.sort()); // as PEFT calls them
+
   const { log_history } = JSON.parse(readFileSync(join(output_dir, "trainer_state.json"), "utf8"));
   const entries = (log_history as Record<string, number>[]).filter(({ loss }) => loss !== undefined);
   expect(entries).toHaveLength(log.length);
