@@ -4,9 +4,8 @@ import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
 import { readHeader } from "../../src/files/safetensors.js";
 import { type LoraConfig, Trainer, type TrainingArgumentsInput } from "../../src/index.js";
-import { supportedTypes } from "../../src/models/config.js";
 import { flush, liveTensors } from "../../src/torch/index.js";
-import { modelTypes, readVariant, writeVariant } from "../support/architectures.js";
+import { readVariant, writeVariant } from "../support/architectures.js";
 import { fixturePath, readGoldenJson } from "../support/goldens.js";
 import { temporaryFolders } from "../support/temporary.js";
 
@@ -22,11 +21,6 @@ const newFolder = temporaryFolders();
 afterEach(async () => {
   await flush();
   expect(liveTensors()).toBe(0);
-});
-
-it("there is a run of every supported model type", () => {
-  const types = new Set(Object.values(runs).map(({ variant }) => modelTypes[variant]!));
-  expect([...types].sort()).toEqual(supportedTypes().sort());
 });
 
 it.each(Object.keys(runs))("%s", async (name) => {
