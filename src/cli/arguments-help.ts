@@ -1,4 +1,5 @@
 import { type AnyField, acceptedChoices, GROUPS } from "../arguments/index.js";
+import { wrap } from "../support/terminal.js";
 
 const NAME_WIDTH = 32;
 /** Of the column of help texts, on however small a terminal. */
@@ -39,19 +40,4 @@ function entry(name: string, field: AnyField, width: number): string[] {
   const indented = text.map((line) => " ".repeat(NAME_WIDTH) + line);
   if (option.length >= NAME_WIDTH) return [option, ...indented];
   return [option.padEnd(NAME_WIDTH) + text[0], ...indented.slice(1)];
-}
-
-/** Breaks at spaces; a longer word has a line of its own. */
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = "";
-  for (const word of text.split(" ")) {
-    if (line !== "" && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else {
-      line = line === "" ? word : `${line} ${word}`;
-    }
-  }
-  return [...lines, line];
 }

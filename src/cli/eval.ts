@@ -57,7 +57,7 @@ const MEANINGS: Record<string, string> = {
 };
 
 async function table(metrics: Readonly<Record<string, number>>): Promise<string> {
-  const { formatNumber } = await import("../callbacks/progress.js");
+  const { formatNumber } = await import("../callbacks/logLines.js");
   const rows = Object.entries(metrics).map(
     ([name, value]) => [name, formatNumber(value), MEANINGS[name] ?? ""] as const,
   );

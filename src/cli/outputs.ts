@@ -1,5 +1,5 @@
 /** stdout and stderr of a command that goes on without them. */
-import type { Terminal } from "../callbacks/progress.js";
+import type { Terminal } from "../support/terminal.js";
 
 /** The work is done, but not all that it printed arrived: an input/output error, as sysexits.h numbers it. */
 export const EXIT_OUTPUT_LOST = 74;

@@ -2,6 +2,7 @@
  * Text that others wrote (files, their names, servers, templates), made fit to be printed: a terminal obeys control
  * characters, which could hide a message, forge another, or type for the user.
  */
+import { person } from "./terminal.js";
 
 // Control characters but for the end of a line and the tab; and those that turn the direction of what follows.
 const OBEYED = /[^\P{Cc}\n\t]|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
@@ -17,5 +18,5 @@ export function quoteName(name: string): string {
   return JSON.stringify(short).replace(/\p{C}/gu, spellOut);
 }
 
-/** A line for a person, on stderr. */
-export const tell = (line: string): void => void process.stderr.write(`${shown(line)}\n`);
+/** A line for a person, on stderr, above a bar that is drawn there. */
+export const tell = (line: string): void => person.say(shown(line));
