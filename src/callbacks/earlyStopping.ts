@@ -39,6 +39,11 @@ export class EarlyStoppingCallback implements TrainerCallback {
     this.#threshold = parsed.data.threshold;
   }
 
+  /** Evaluations in a row that were no better, when they have ended the run. */
+  get stoppedAfter(): number | undefined {
+    return this.#failures >= this.#patience ? this.#failures : undefined;
+  }
+
   /** @throws UserError when the arguments give it nothing to go by */
   check(args: TrainingArguments): void {
     if (args.eval_strategy === "no") {

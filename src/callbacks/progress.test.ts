@@ -167,7 +167,11 @@ describe("ProgressCallback", () => {
     log({ loss: 2, epoch: 0.2 });
     expect(lines()).toBe("{'loss': 2, 'epoch': 0.2}\n");
     // The bar was taken off for the line and drawn again.
-    expect(screen().slice(before).split("\r\x1b[K")).toEqual(["", expect.stringContaining("10%"), expect.stringContaining("10%")]);
+    expect(screen().slice(before).split("\r\x1b[K")).toEqual([
+      "",
+      expect.stringContaining("10%"),
+      expect.stringContaining("10%"),
+    ]);
   });
 
   it("does not draw more often than ten times a second", () => {

@@ -5,7 +5,7 @@ import { drawLoaderSeed, epochOrder } from "../data/order.js";
 import { metricOf } from "../evaluate/bestModel.js";
 import type { Evaluator } from "../evaluate/evaluator.js";
 import type { Optimizer } from "../optim/optimizer.js";
-import type { TrainOutput } from "../runFolder/state.js";
+import type { TrainerState, TrainOutput } from "../runFolder/state.js";
 import type { StatusWriter } from "../runFolder/status.js";
 import { UserError } from "../support/errors.js";
 import type { ControlFile } from "./controlFile.js";
@@ -55,6 +55,10 @@ export class Loop {
     const { health } = options;
     const parts = { run, settings, optimizer, health, ledger: this.#ledger, saver: this.#saver, scaler: this.#scaler };
     this.#updates = new Updates(parts);
+  }
+
+  get state(): Readonly<TrainerState> {
+    return this.#ledger.state;
   }
 
   /** The first event; comes before `continueFrom`, as the Trainer tells of its making first. */

@@ -24,6 +24,7 @@ import type { TrainOutput } from "../runFolder/state.js";
 import { type Phase, StatusWriter } from "../runFolder/status.js";
 import { tell } from "../support/plainText.js";
 import { ControlFile } from "./controlFile.js";
+import { describeEnd } from "./ending.js";
 import { type HealthConfig, healthConfig } from "./health/config.js";
 import { HealthWatch } from "./health/watch.js";
 import { Loop } from "./loop.js";
@@ -287,6 +288,15 @@ export class Trainer {
       const output = await loop.run();
       const paging = describePaging(await optimizer.stats());
       if (paging) this.#log(paging);
+      const ending = {
+        output,
+        state: loop.state,
+        outputDir: args.output_dir,
+        result: run.lora ? "a PEFT adapter" : "a model",
+        from: resumed?.step ?? 0,
+        patience: this.#callbacks.find((callback) => callback instanceof EarlyStoppingCallback)?.stoppedAfter,
+      };
+      for (const line of describeEnd(ending)) this.#log(line);
       return output;
     } finally {
       optimizer?.dispose();
