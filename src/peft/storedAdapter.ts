@@ -1,0 +1,116 @@
+/** An adapter's folder as PEFT writes it: its config, and its tensors by what they are. */
+import { join } from "node:path";
+import { ADAPTER_CONFIG } from "../files/modelFolder.js";
+import { resolveWeights, type TensorLocation } from "../files/weights.js";
+import { dtypeOf, StoredTensors } from "../models/storedTensors.js";
+import { UserError } from "../support/errors.js";
+import { ops, type Tensor } from "../torch/index.js";
+import { readAdapterConfig } from "./adapterConfig.js";
+import type { LoraConfig } from "./config.js";
+
+/** Before each key: where PEFT has the model within itself. */
+export const PREFIX = "base_model.model.";
+
+/** The tensors of one layer's adapter, by the names of `LoraWeights`. */
+export interface StoredLora {
+  a?: TensorLocation; // [r, in]
+  b?: TensorLocation; // [out, r]
+  bias?: TensorLocation; // [out]
+  magnitude?: TensorLocation; // [out]
+}
+
+/** What follows a layer's path, by what it is. */
+export const LORA_KEYS = {
+  a: "lora_A.weight",
+  b: "lora_B.weight",
+  bias: "lora_B.bias",
+  magnitude: "lora_magnitude_vector",
+} as const satisfies Record<keyof StoredLora, string>;
+export const TOKENS_KEY = "token_adapter.trainable_tokens_delta";
+
+export class StoredAdapter {
+  readonly folder: string;
+  readonly config: LoraConfig;
+  /** As PEFT or slimtune wrote it: a folder or a hub id. */
+  readonly baseModel: string | undefined;
+  readonly layers = new Map<string, StoredLora>();
+  /** Parameters that were trained in full, by their names in the model. */
+  readonly full = new Map<string, TensorLocation>();
+  /** Trained rows of a matrix, by its module's path. */
+  readonly rows = new Map<string, TensorLocation>();
+  readonly #tensors: StoredTensors;
+
+  /** @throws UserError for another kind of adapter, an option that would change its result here, or a damaged file */
+  static async open(folder: string): Promise<StoredAdapter> {
+    const { config, baseModel } = await readAdapterConfig(folder);
+    return new StoredAdapter(folder, config, baseModel, (await resolveWeights(folder, "adapter_model")).tensors);
+  }
+
+  private constructor(
+    folder: string,
+    config: LoraConfig,
+    baseModel: string | undefined,
+    tensors: ReadonlyMap<string, TensorLocation>,
+  ) {
+    this.folder = folder;
+    this.config = config;
+    this.baseModel = baseModel;
+    this.#tensors = new StoredTensors();
+    for (const [key, place] of tensors) this.#take(key, place);
+  }
+
+  /** Where its options stand, for messages. */
+  get where(): string {
+    return `adapter: ${join(this.folder, ADAPTER_CONFIG)}: `;
+  }
+
+  #take(key: string, place: TensorLocation): void {
+    const name = key.startsWith(PREFIX) ? key.slice(PREFIX.length) : "";
+    // With bias: all PEFT writes the biases of a module that is trained in full three times.
+    if (/\.(original_module|modules_to_save)\./.test(name)) return;
+    for (const [part, ending] of Object.entries(LORA_KEYS)) {
+      if (!name.endsWith(`.${ending}`)) continue;
+      const path = name.slice(0, -ending.length - 1);
+      this.layers.set(path, { ...this.layers.get(path), [part]: place });
+      return;
+    }
+    if (name.endsWith(`.${TOKENS_KEY}`)) this.rows.set(name.slice(0, -TOKENS_KEY.length - 1), place);
+    else if (name !== "" && !name.includes(".lora_")) this.full.set(name.replace(".base_layer.", "."), place);
+    else throw new UserError(`adapter: ${this.folder} has the weight '${key}', which slimtune has no place for`);
+  }
+
+  /** Which rows of a module's matrix are trained, in the order of the stored ones. */
+  tokensOf(path: string): readonly number[] {
+    const { trainable_token_indices: given } = this.config;
+    if (Array.isArray(given)) return given;
+    const key = Object.keys(given ?? {}).find((name) => path === name || path.endsWith(name));
+    if (key === undefined) {
+      throw new UserError(`${this.where}trainable_token_indices does not say which tokens '${path}' has rows of`);
+    }
+    return given![key]!;
+  }
+
+  /** A view of the file's bytes. @throws UserError for another shape */
+  read(place: TensorLocation | undefined, name: string, shape: readonly number[]): Tensor {
+    if (!place) {
+      throw new UserError(`adapter: ${this.folder} has no weight '${name}', which its adapter_config.json asks for`);
+    }
+    const { file, info } = place;
+    if (info.shape.join() !== shape.join()) {
+      throw new UserError(
+        `adapter: ${file}: '${name}' has the shape [${info.shape}], this model and adapter_config.json ask for [${shape}]`,
+      );
+    }
+    return this.#tensors.read(place);
+  }
+
+  /** The same in float32. */
+  readFloat(place: TensorLocation | undefined, name: string, shape: readonly number[]): Tensor {
+    const tensor = this.read(place, name, shape);
+    return dtypeOf(place!.info) === "float32" ? tensor : ops.to(tensor, "float32");
+  }
+
+  close(): void {
+    this.#tensors.close();
+  }
+}
