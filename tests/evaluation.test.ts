@@ -56,7 +56,7 @@ describe("evaluate", () => {
       const sums = { nll: 0, spread: 0, entropy: 0, hits: 0, tokens: 0 };
       for (const example of examples) {
         const batch = collate([example]);
-        const vocabulary = model.config.vocabSize;
+        const vocabulary = model.description.vocabSize;
         const logits = model.logits(batch);
         const values = (await logits.values()) as Float32Array;
         logits.dispose();

@@ -63,7 +63,7 @@ it("gives the same logits step by step as in one pass, beyond a block of the cac
     logits = session.step([ids[3 + i]!, ids[7 + i]!]);
   }
   const rows = await logits.values();
-  const vocabulary = model.config.vocabSize;
+  const vocabulary = model.description.vocabSize;
   for (const [row, prompt] of prompts.entries()) {
     const whole = ids.slice(0, prompt.length + 140);
     const all = model.logits(collate([{ inputIds: whole, labels: whole }]));

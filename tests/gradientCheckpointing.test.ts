@@ -36,7 +36,7 @@ const rows = Array.from({ length: 8 }, (_, row): Sequence => {
 
 /** Losses of two micro-batches, the bytes of every gradient of both together, and what the generator draws next. */
 async function train({ model: name, lora, precision, neftuneAlpha = null as never }: Case, recomputeEvery: number) {
-  const model = await loadCausalLM(fixturePath(name), { precision, trained: lora === undefined });
+  const model = await loadCausalLM(fixturePath(name), { precision, trained: () => lora === undefined });
   manualSeed(3);
   const leaves = () =>
     lora

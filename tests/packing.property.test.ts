@@ -22,7 +22,7 @@ const example = fc
 describe("packed rows", () => {
   let model: CausalLM;
   beforeAll(async () => {
-    model = await loadCausalLM(fixturePath("tiny-llama"), { precision: float32Precision, trained: true });
+    model = await loadCausalLM(fixturePath("tiny-llama"), { precision: float32Precision, trained: () => true });
     for (const { tensor } of model.parameters.values()) setRequiresGrad(tensor, true);
   });
   afterAll(async () => {

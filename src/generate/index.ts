@@ -80,7 +80,7 @@ export class TextGenerator {
             addSpecialTokens: false,
           }),
     );
-    const { maxPositions, vocabSize } = this.#model.config;
+    const { maxPositions, vocabSize } = this.#model.description;
     const foreign = ids.find((id) => id >= vocabSize);
     if (foreign !== undefined) {
       throw new UserError(
@@ -99,7 +99,7 @@ export class TextGenerator {
     if (prompts.length === 0) return;
     const encoded = prompts.map((prompt) => this.#encode(prompt));
     const longest = Math.max(...encoded.map(({ length }) => length));
-    const limit = Math.min(options.max_new_tokens ?? 256, this.#model.config.maxPositions - longest);
+    const limit = Math.min(options.max_new_tokens ?? 256, this.#model.description.maxPositions - longest);
     if (options.seed !== undefined) manualSeed(options.seed);
     const ended = prompts.map(() => false);
     const session = new Session(this.#model, encoded);
@@ -153,7 +153,7 @@ async function tokenizerFolder(model: string, adapter: string | undefined): Prom
 
 /** Generation with a model that is in memory; `folder` is the one of its base model. */
 export async function generatorFor(model: CausalLM, folder: string, tokenizer: Tokenizer): Promise<TextGenerator> {
-  const stops = new Set([...model.config.eosTokenIds, ...(await generationStops(folder))]);
+  const stops = new Set([...model.description.eosTokenIds, ...(await generationStops(folder))]);
   if (tokenizer.eosTokenId !== undefined) stops.add(tokenizer.eosTokenId);
   return new TextGenerator(model, tokenizer, stops);
 }

@@ -12,7 +12,7 @@ export class Session {
   #steps = 0;
 
   constructor(model: CausalLM, prompts: readonly Int32Array[]) {
-    const { heads, kvHeads, headDim } = model.config;
+    const { heads, kvHeads, headDim } = model.description.layers[0]!.attention;
     this.#model = model;
     this.#prompts = prompts;
     this.#cache = new KeyValueCache(

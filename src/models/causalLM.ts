@@ -1,9 +1,10 @@
 /** A causal language model: a decoder and its head, their parameters by Hugging Face's names, and the loss. */
 import { elementCount } from "../support/shape.js";
+import type { WeightRole } from "../support/weightRole.js";
 import { backward, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Batch, PaddedShape } from "./batch.js";
-import type { ModelConfig } from "./config.js";
 import type { Decoder, DecoderInput } from "./decoder.js";
+import type { ModelDescription } from "./description.js";
 import type { Head } from "./head.js";
 import type { Linear } from "./linear.js";
 import { PackedAttention } from "./packedAttention.js";
@@ -13,7 +14,11 @@ import type { ScoreOptions, TokenScores } from "./scores.js";
 import { TrainingPass } from "./trainingPass.js";
 
 export interface Parameter {
+  /** Python's name of it. */
   name: string;
+  /** Its name in the model's files, where they spell it in another way. */
+  stored?: string;
+  role: WeightRole;
   tensor: Tensor;
   shape: number[];
 }
@@ -38,7 +43,7 @@ export interface LossOptions {
 }
 
 export class CausalLM {
-  readonly config: ModelConfig;
+  readonly description: ModelDescription;
   readonly decoder: Decoder;
   readonly head: Head;
   /** Every weight that is not quantized by its name in the file, in the file format's module order; tied ones once. */
@@ -47,7 +52,7 @@ export class CausalLM {
   readonly linears: Map<string, Linear>;
 
   constructor(decoder: Decoder, head: Head, parameters: Map<string, Parameter>, linears: Map<string, Linear>) {
-    this.config = decoder.config;
+    this.description = decoder.description;
     this.decoder = decoder;
     this.head = head;
     this.parameters = parameters;
@@ -110,7 +115,7 @@ export class CausalLM {
       positions: batch.positions,
       longest: batch.longest,
       attention: new PackedAttention(batch.lengths, this.decoder.device),
-      noise: random && neftuneAlpha !== null ? random.noise(neftuneAlpha, this.config.hiddenSize) : undefined,
+      noise: random && neftuneAlpha !== null ? random.noise(neftuneAlpha, this.description.hiddenSize) : undefined,
       dropout: random,
     };
   }

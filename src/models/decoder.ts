@@ -1,26 +1,41 @@
-/** The Llama decoder: embeddings and layers of attention and gated MLP. */
+/** The decoder: embeddings and layers of attention and MLP, as a description has them. */
+import { UserError } from "../support/errors.js";
 import { type Device, fused, ops, scope, type Tensor } from "../torch/index.js";
-import type { ModelConfig } from "./config.js";
+import type { AttentionDescription, LayerDescription, ModelDescription } from "./description.js";
 import { type DropoutSource, forward, type Linear, type LinearInput } from "./linear.js";
 import type { Precision } from "./precision.js";
-import { Rotary, type Rotation } from "./rope.js";
+import { type Rope, type Rotation, rotationAt } from "./rope.js";
+
+/** What both halves of a layer do with their outputs. */
+interface HalfWeights {
+  norm?: fused.Norm; // of [H], before the half
+  postNorm?: fused.Norm; // of [H], after it
+}
+
+export interface AttentionWeights extends HalfWeights {
+  qkv: Linear[];
+  o: Linear;
+  qNorm?: fused.Norm;
+  kNorm?: fused.Norm;
+}
+
+export interface MlpWeights extends HalfWeights {
+  inputs: Linear[];
+  down: Linear;
+}
 
 export interface DecoderLayer {
-  inputNorm: Tensor; // [H]
-  q: Linear;
-  k: Linear;
-  v: Linear;
-  o: Linear;
-  postNorm: Tensor; // [H]
-  gate: Linear;
-  up: Linear;
-  down: Linear;
+  description: LayerDescription;
+  attention: AttentionWeights;
+  mlp: MlpWeights;
+  /** Whether weights of its own are trained, and not only adapters on them. */
+  trained: boolean;
 }
 
 /** How tokens see each other: within packed sequences when training, through a cache when generating. */
 export interface Attention {
   /** q is [N, heads, D], k and v [N, kv heads, D], in the compute dtype; the result is [N, heads·D]. */
-  attend(layer: number, q: Tensor, k: Tensor, v: Tensor): Tensor;
+  attend(layer: number, q: Tensor, k: Tensor, v: Tensor, options: fused.AttentionOptions): Tensor;
 }
 
 /** N tokens, of any number of sequences laid end to end: no padding is ever computed. */
@@ -38,35 +53,41 @@ export interface DecoderInput {
 /** What all layers of one pass share. */
 export interface LayerContext {
   readonly tokens: number; // N
-  readonly rotation: Rotation;
+  readonly rotations: ReadonlyMap<Rope, Rotation>;
+  /** What q is multiplied by, [N, 1, 1], where it depends on the position. */
+  readonly queryScale: Tensor | undefined;
   readonly attention: Attention;
   readonly dropout: DropoutSource | undefined;
 }
 
+export interface DecoderParts {
+  embedding: Tensor; // [V, H]
+  positions: Tensor | undefined; // [positions, H], learned
+  layers: DecoderLayer[];
+  /** Whether the embedding or the learned positions are trained. */
+  embeddingTrained: boolean;
+}
+
 export class Decoder {
-  readonly config: ModelConfig;
+  readonly description: ModelDescription;
   readonly precision: Precision;
   /** Where its weights lie. */
   readonly device: Device;
-  readonly embedding: Tensor; // [V, H]
-  readonly layers: DecoderLayer[];
-  /** Whether its own weights are trained, and not only adapters on them. */
-  readonly trained: boolean;
-  readonly #rotary: Rotary;
+  readonly layers: readonly DecoderLayer[];
+  readonly embeddingTrained: boolean;
+  readonly #embedding: Tensor;
+  readonly #positions: Tensor | undefined;
+  readonly #ropes: readonly Rope[];
 
-  constructor(
-    config: ModelConfig,
-    precision: Precision,
-    device: Device,
-    parts: { embedding: Tensor; layers: DecoderLayer[]; trained: boolean },
-  ) {
-    this.config = config;
+  constructor(description: ModelDescription, precision: Precision, device: Device, parts: DecoderParts) {
+    this.description = description;
     this.precision = precision;
     this.device = device;
-    this.embedding = parts.embedding;
     this.layers = parts.layers;
-    this.trained = parts.trained;
-    this.#rotary = new Rotary(config, device);
+    this.embeddingTrained = parts.embeddingTrained;
+    this.#embedding = parts.embedding;
+    this.#positions = parts.positions;
+    this.#ropes = ropesOf(description);
   }
 
   /** The residual stream after the last layer, before the head's norm: [N, H], float32. */
@@ -82,43 +103,159 @@ export class Decoder {
   }
 
   context({ ids, positions, longest, attention, dropout }: DecoderInput): LayerContext {
-    return { tokens: ids.length, rotation: this.#rotary.at(positions, longest), attention, dropout };
+    const rotations = this.#ropes.map((rope) => [rope, rotationAt(rope, positions, longest, this.device)] as const);
+    return {
+      tokens: ids.length,
+      rotations: new Map(rotations),
+      queryScale: this.#queryScale(positions),
+      attention,
+      dropout,
+    };
   }
 
   /** What the first layer gets: [N, H], float32. */
-  embed({ ids, noise }: DecoderInput): Tensor {
-    const x = ops.to(ops.embedding(this.embedding, ops.int64(ids, [ids.length], this.device)), "float32");
-    return noise ? ops.add(x, noise) : x;
+  embed({ ids, positions, longest, dropout, noise }: DecoderInput): Tensor {
+    const { embedding, hiddenSize } = this.description;
+    return scope(() => {
+      const row = (weight: Tensor, indices: ArrayLike<number>) =>
+        ops.to(ops.embedding(weight, ops.int64(indices, [indices.length], this.device)), "float32");
+      let x = row(this.#embedding, ids);
+      const { scale, scaledAfter } = embedding;
+      const scaled = (y: Tensor) => (scale === 1 ? y : ops.mulScalar(y, scale));
+      if (!scaledAfter) x = scaled(x);
+      if (noise) x = ops.add(x, noise); // NEFTune's, on the output of Python's module
+      if (scaledAfter) x = scaled(x);
+      if (this.#positions) {
+        const { count } = embedding.positions!;
+        if (longest > count) {
+          throw new UserError(
+            `max_length: a sequence has ${longest} tokens, and this model has learned ${count} positions. Set max_length to at most ${count}.`,
+          );
+        }
+        x = ops.add(x, row(this.#positions, positions));
+      }
+      return dropped(x, embedding.dropout, hiddenSize, dropout);
+    });
   }
 
   /** One layer: [N, H] to [N, H]. */
   layer(index: number, x: Tensor, context: LayerContext): Tensor {
     const layer = this.layers[index]!;
+    const { parallel } = layer.description;
     // A scope for each half: what autograd does not save is freed at once, not after the backward pass.
     const between = scope(() => this.#attention(layer, index, x, context));
-    const next = scope(() => this.#mlp(layer, between, context.dropout));
+    const next = scope(() => this.#mlp(layer, parallel ? x : between, between, context.dropout));
     between.dispose();
     return next;
   }
 
-  /** x + the attention's output, [N, H]. */
-  #attention(layer: DecoderLayer, index: number, x: Tensor, context: LayerContext): Tensor {
-    const { tokens, rotation, attention, dropout } = context;
-    const { heads, kvHeads, headDim } = this.config;
-    const split = (y: Tensor, count: number) => ops.reshape(y, [tokens, count, headDim]);
-    const turned = (y: Tensor, count: number) => fused.rope(split(y, count), rotation.cos, rotation.sin);
-    const [q, k, v] = forward([layer.q, layer.k, layer.v], this.#normed(x, layer.inputNorm), dropout);
-    const mixed = attention.attend(index, turned(q!, heads), turned(k!, kvHeads), split(v!, kvHeads)); // [N, heads·D]
-    return forward([layer.o], { kind: "rows", x: mixed, residual: x }, dropout)[0]!;
+  /** x + what the attention adds, [N, H]. */
+  #attention({ attention: layer, description }: DecoderLayer, index: number, x: Tensor, context: LayerContext): Tensor {
+    const { attention: how, residualScale } = description;
+    const { attention, dropout } = context;
+    const [q, k, v] = this.#split(how, forward(layer.qkv, this.#input(x, layer.norm), dropout), context.tokens);
+    const scaled = (y: Tensor) =>
+      how.queryScale ? ops.mul(y, ops.to(context.queryScale!, this.precision.compute)) : y;
+    const mixed = attention.attend(
+      index,
+      scaled(this.#turn(q!, how.heads, layer.qNorm, how, context)),
+      this.#turn(k!, how.kvHeads, layer.kNorm, how, context),
+      v!,
+      { scale: how.scale, softcap: how.softcap, window: how.window },
+    ); // [N, heads·D]
+    return this.#add(layer.o, { kind: "rows", x: mixed }, { x, scale: residualScale }, layer, how.dropout, dropout);
   }
 
-  /** x + the gated MLP's output, [N, H]. */
-  #mlp(layer: DecoderLayer, x: Tensor, dropout: DropoutSource | undefined): Tensor {
-    const [gate, up] = forward([layer.gate, layer.up], this.#normed(x, layer.postNorm), dropout); // [N, I]
-    return forward([layer.down], { kind: "gated", gate: gate!, up: up!, residual: x }, dropout)[0]!;
+  /** residual + what the MLP makes of x, [N, H]. */
+  #mlp({ mlp: layer, description }: DecoderLayer, x: Tensor, residual: Tensor, dropout?: DropoutSource): Tensor {
+    const { mlp: how, residualScale } = description;
+    const outputs = forward(layer.inputs, this.#input(x, layer.norm), dropout); // [N, I] each
+    const joined = how.kind === "gated" && outputs.length === 1;
+    const [gate, up] = joined ? ops.splitSizes(outputs[0]!, [how.size, how.size], 1) : outputs;
+    const input: LinearInput = { kind: "activated", activation: how.activation, gate: gate!, up };
+    return this.#add(layer.down, input, { x: residual, scale: residualScale }, layer, how.dropout, dropout);
   }
 
-  #normed(x: Tensor, norm: Tensor): LinearInput {
-    return { kind: "normed", x, norm, eps: this.config.rmsNormEps };
+  /** The rows that layers multiply: normed, or as they are. */
+  #input(x: Tensor, norm: fused.Norm | undefined): LinearInput {
+    return norm ? { kind: "normed", x, norm } : { kind: "rows", x: ops.to(x, this.precision.compute) };
   }
+
+  /** residual.x + residual.scale · postNorm(dropout(linear(input))), [N, H]; fused where it is the linear layer alone. */
+  #add(
+    linear: Linear,
+    input: Exclude<LinearInput, { kind: "normed" }>,
+    residual: fused.Residual,
+    { postNorm }: HalfWeights,
+    p: number,
+    source: DropoutSource | undefined,
+  ): Tensor {
+    if (!postNorm && (p === 0 || !source)) return forward([linear], { ...input, residual }, source)[0]!;
+    const y = dropped(forward([linear], input, source)[0]!, p, linear.outFeatures, source);
+    if (postNorm) return fused.norm(y, postNorm, "float32", residual);
+    return ops.add(residual.x, residual.scale === 1 ? y : ops.mulScalar(y, residual.scale));
+  }
+
+  /** q, [N, heads, D], k and v, [N, kv heads, D]. */
+  #split({ joined, heads, kvHeads, headDim }: AttentionDescription, outputs: Tensor[], tokens: number): Tensor[] {
+    if (joined === "by head") {
+      const each = ops.reshape(outputs[0]!, [tokens, heads, 3 * headDim]);
+      return ops.splitSizes(each, [headDim, headDim, headDim], 2);
+    }
+    const counts = [heads, kvHeads, kvHeads];
+    const parts = joined
+      ? ops.splitSizes(
+          outputs[0]!,
+          counts.map((count) => count * headDim),
+          1,
+        )
+      : outputs;
+    return parts.map((part, i) => ops.reshape(part, [tokens, counts[i]!, headDim]));
+  }
+
+  /** Queries or keys, [N, count, D], with their norm and rotation. */
+  #turn(
+    x: Tensor,
+    count: number,
+    norm: fused.Norm | undefined,
+    how: AttentionDescription,
+    context: LayerContext,
+  ): Tensor {
+    const { rope, qkNorm, headDim } = how;
+    const { tokens, rotations } = context;
+    const { compute } = this.precision;
+    const over = norm ? qkNorm!.over : undefined;
+    let y = x;
+    if (over === "all heads") {
+      const rows = fused.norm(ops.reshape(x, [tokens, count * headDim]), norm!, compute);
+      y = ops.reshape(rows, [tokens, count, headDim]);
+    }
+    const before = over === "each head" ? norm : undefined;
+    if (rope) {
+      const { cos, sin } = rotations.get(rope)!;
+      y = fused.rope(y, cos, sin, { interleaved: rope.interleaved, norm: before });
+    } else if (before) {
+      y = fused.norm(y, before, compute);
+    }
+    return over === "each turned head" ? fused.norm(y, norm!, compute) : y;
+  }
+
+  /** [N, 1, 1], float32. */
+  #queryScale(positions: ArrayLike<number>): Tensor | undefined {
+    const how = this.layers.map(({ description }) => description.attention.queryScale).find(Boolean);
+    if (!how) return undefined;
+    const factors = Array.from(positions, (position) => 1 + how.beta * Math.log(1 + Math.floor(position / how.every)));
+    return ops.float32(factors, [positions.length, 1, 1], this.device);
+  }
+}
+
+/** A model's rotations, each once. */
+export function ropesOf({ layers }: ModelDescription): Rope[] {
+  return [...new Set(layers.flatMap(({ attention }) => attention.rope ?? []))];
+}
+
+/** x, [N, width], with dropout of the model's own, where there is a source of it. */
+function dropped(x: Tensor, p: number, width: number, source: DropoutSource | undefined): Tensor {
+  if (p === 0 || !source) return x;
+  return ops.mul(x, source.mask(p, width));
 }

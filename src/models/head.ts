@@ -15,17 +15,25 @@ export interface CrossEntropyOptions {
   dropout?: DropoutSource;
 }
 
+export interface LogitChanges {
+  scale: number;
+  softcap?: number;
+}
+
 /** What training, evaluation and generation ask about rows of the residual stream after the last layer: [L, H], float32. */
 export class Head {
   readonly linear: Linear<Tensor>; // [V, H]; its weight is the embedding where they are tied
-  readonly #norm: Tensor; // [H]
-  readonly #eps: number;
+  readonly #norm: fused.Norm; // of [H]
+  readonly #scale: number;
+  readonly #softcap: number;
   readonly #device: Device;
 
-  constructor(linear: Linear<Tensor>, norm: Tensor, eps: number, device: Device) {
+  /** Logits are softcap(scale · (W·norm(x) + bias)). */
+  constructor(linear: Linear<Tensor>, norm: fused.Norm, { scale, softcap = 0 }: LogitChanges, device: Device) {
     this.linear = linear;
     this.#norm = norm;
-    this.#eps = eps;
+    this.#scale = scale;
+    this.#softcap = softcap;
     this.#device = device;
   }
 
@@ -38,16 +46,22 @@ export class Head {
   crossEntropy(rows: Tensor, targets: Int32Array, { smoothing, scale, dropout }: CrossEntropyOptions): Tensor {
     return scope(() => {
       const input = this.#normed(rows);
-      const { weight, lora, precision } = this.linear;
+      const { weight, bias, lora, precision } = this.linear;
       // The logits are a sum of products, each input, [L, K], with its weight, [V, K].
       const [inputs, weights] = [[input], [weight]];
+      if (bias) {
+        const ones = ops.addScalar(ops.zeros([targets.length, 1], precision.compute, this.#device), 1);
+        inputs.push(ones); // [L, 1]
+        weights.push(ops.reshape(bias, [this.linear.outFeatures, 1]));
+      }
       if (lora) {
         const mask = this.linear.dropoutMask(dropout); // [L, H]
         const dropped = mask ? ops.mul(input, ops.to(mask, precision.compute)) : input;
         inputs.push(ops.mulScalar(ops.linear(dropped, ops.to(lora.a, precision.compute)), lora.scaling)); // [L, r]
         weights.push(lora.b);
       }
-      return fused.linearCrossEntropy(inputs, weights, this.#indices(targets), smoothing, scale);
+      const scaled = this.#scale === 1 ? inputs : inputs.map((x) => ops.mulScalar(x, this.#scale));
+      return fused.linearCrossEntropy(scaled, weights, this.#indices(targets), smoothing, scale, this.#softcap);
     });
   }
 
@@ -70,17 +84,17 @@ export class Head {
     });
   }
 
-  /** x / rms(x) · norm in float32, then in the compute dtype: [L, H]. */
+  /** [L, H], in the compute dtype. */
   #normed(x: Tensor): Tensor {
-    return scope(() => {
-      const inverse = ops.rsqrt(ops.addScalar(ops.mean(ops.square(x), -1, true), this.#eps)); // [L, 1]
-      return ops.to(ops.mul(ops.to(this.#norm, "float32"), ops.mul(x, inverse)), this.linear.precision.compute);
-    });
+    return fused.norm(x, this.#norm, this.linear.precision.compute);
   }
 
   /** The logits of normed rows, [L, V], float32. */
   #product(input: Tensor): Tensor {
-    return ops.to(forward([this.linear], { kind: "rows", x: input })[0]!, "float32");
+    const logits = ops.to(forward([this.linear], { kind: "rows", x: input })[0]!, "float32");
+    const scaled = this.#scale === 1 ? logits : ops.mulScalar(logits, this.#scale);
+    if (this.#softcap === 0) return scaled;
+    return ops.mulScalar(ops.tanh(ops.mulScalar(scaled, 1 / this.#softcap)), this.#softcap);
   }
 
   #indices(values: Int32Array): Tensor {

@@ -1,5 +1,6 @@
 /** Linear layers, frozen or trained, with a LoRA adapter on them or none. */
-import { fused, type Tensor } from "../torch/index.js";
+import { fused, ops, type Tensor } from "../torch/index.js";
+import type { LinearDescription } from "./description.js";
 import type { Precision } from "./precision.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
 
@@ -19,20 +20,29 @@ export interface LoraWeights {
 }
 
 export class Linear<Weight extends Tensor | QuantizedWeight = Tensor | QuantizedWeight> {
-  readonly name: string;
-  readonly inFeatures: number;
-  readonly outFeatures: number;
-  readonly weight: Weight; // [out, in]
+  readonly description: LinearDescription;
+  readonly weight: Weight; // [out, in]; [in, out] where it is transposed and not quantized
   readonly bias: Tensor | undefined; // [out]
   readonly precision: Precision;
   lora: LoraWeights | undefined;
 
-  constructor(name: string, size: [number, number], weight: Weight, bias: Tensor | undefined, precision: Precision) {
-    this.name = name;
-    [this.outFeatures, this.inFeatures] = size;
+  constructor(description: LinearDescription, weight: Weight, bias: Tensor | undefined, precision: Precision) {
+    this.description = description;
     this.weight = weight;
     this.bias = bias;
     this.precision = precision;
+  }
+
+  get name(): string {
+    return this.description.path;
+  }
+
+  get inFeatures(): number {
+    return this.description.in;
+  }
+
+  get outFeatures(): number {
+    return this.description.out;
   }
 
   /** A mask on the input of its adapter, drawn now, [N, in]; none without dropout or a source of it. */
@@ -40,21 +50,27 @@ export class Linear<Weight extends Tensor | QuantizedWeight = Tensor | Quantized
     if (!source || !this.lora || this.lora.dropout === 0) return undefined;
     return source.mask(this.lora.dropout, this.inFeatures);
   }
+
+  /** The weight as products want it, [out, in], or the codes of a quantized one. */
+  get matrix(): Tensor {
+    if (this.weight instanceof QuantizedWeight) return this.weight.codes;
+    return this.description.transposed ? ops.transpose(this.weight, 0, 1) : this.weight;
+  }
 }
 
 /**
- * What layers multiply: rows in the compute dtype, rows that are normed first, or a gated activation, silu(gate)·up. A
- * residual, [N, out], is added to the output of the one layer; the sum has the residual's dtype.
+ * What layers multiply: rows in the compute dtype, rows that are normed first, or an activation, act(gate)·up, without up
+ * act(gate). A residual is added to the output of the one layer; the sum has the residual's dtype.
  */
 export type LinearInput =
-  | { kind: "rows"; x: Tensor; residual?: Tensor } // [N, in]
-  | { kind: "normed"; x: Tensor; norm: Tensor; eps: number } // [N, in], [in]
-  | { kind: "gated"; gate: Tensor; up: Tensor; residual?: Tensor }; // [N, in] each
+  | { kind: "rows"; x: Tensor; residual?: fused.Residual } // [N, in]
+  | { kind: "normed"; x: Tensor; norm: fused.Norm } // [N, in]
+  | { kind: "activated"; activation: fused.Activation; gate: Tensor; up?: Tensor; residual?: fused.Residual }; // [N, in]
 
 /** The outputs of layers that share an input, [N, out] each, in the compute dtype. */
 export function forward(layers: readonly Linear[], input: LinearInput, dropout?: DropoutSource): Tensor[] {
   const group: fused.LinearGroup = {
-    weights: layers.map(({ weight }) => (weight instanceof QuantizedWeight ? weight.codes : weight)),
+    weights: layers.map(({ matrix }) => matrix),
     scales: layers.map(({ weight }) => (weight instanceof QuantizedWeight ? weight.scales : [])),
     biases: layers.map(({ bias }) => bias),
     a: layers.map(({ lora }) => lora?.a),
@@ -66,8 +82,8 @@ export function forward(layers: readonly Linear[], input: LinearInput, dropout?:
     case "rows":
       return fused.linears(input.x, group, input.residual);
     case "normed":
-      return fused.normedLinears(input.x, input.norm, input.eps, layers[0]!.precision.compute, group);
-    case "gated":
-      return fused.gatedLinears(input.gate, input.up, group, input.residual);
+      return fused.normedLinears(input.x, input.norm, layers[0]!.precision.compute, group);
+    case "activated":
+      return fused.gatedLinears(input.activation, input.gate, input.up, group, input.residual);
   }
 }

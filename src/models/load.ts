@@ -1,74 +1,42 @@
 /** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
 
-import { resolveWeights, type WeightIndex } from "../files/weights.js";
+import { resolveWeights } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
-import { type Device, type DType, flush, keep, ops, scope, type Tensor } from "../torch/index.js";
+import type { WeightRole } from "../support/weightRole.js";
+import { type Device, flush, type fused, keep, ops, scope, type Tensor } from "../torch/index.js";
 import { CausalLM, type Parameter } from "./causalLM.js";
-import { type ModelConfig, readModelConfig } from "./config.js";
+import { readModelConfig } from "./config.js";
 import { Decoder, type DecoderLayer } from "./decoder.js";
+import {
+  type LayerDescription,
+  type LinearDescription,
+  linearsOf,
+  type ModelDescription,
+  type NormDescription,
+  normsOf,
+} from "./description.js";
 import { Head } from "./head.js";
 import { Linear } from "./linear.js";
+import { ModelWeights } from "./modelWeights.js";
 import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
-import { dtypeOf, StoredTensors } from "./storedTensors.js";
-import { refuseUnexpected } from "./unexpected.js";
-
-/** The weights of a folder, of the shapes that its config asks for. */
-class ModelWeights {
-  readonly #index: WeightIndex;
-  readonly #stored: StoredTensors;
-  readonly #used = new Set<string>();
-
-  constructor(index: WeightIndex) {
-    this.#index = index;
-    this.#stored = new StoredTensors(index.headers);
-  }
-
-  /** The tensor as it lies in its file. */
-  tensor(name: string, shape: number[]): { tensor: Tensor; dtype: DType } {
-    const found = this.#stored.find(name);
-    if (!found)
-      throw new UserError(`model: ${this.#index.folder} has no weight '${name}', which its config.json asks for`);
-    this.#used.add(name);
-    const { file, info } = found;
-    if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i])) {
-      throw new UserError(
-        `model: ${file}: weight '${name}' has the shape [${info.shape}], config.json asks for [${shape}]`,
-      );
-    }
-    const dtype = dtypeOf(info);
-    if (!["float32", "float16", "bfloat16"].includes(dtype)) {
-      throw new UserError(`model: ${file}: weight '${name}' is ${info.dtype}; F32, F16 and BF16 weights are supported`);
-    }
-    return { tensor: this.#stored.read(found), dtype };
-  }
-
-  /** @throws UserError for weights that no module took */
-  refuseOthers(tied: boolean): void {
-    refuseUnexpected(this.#index, this.#used, tied);
-  }
-
-  close(): void {
-    this.#stored.close();
-  }
-}
 
 export interface LoadOptions {
   precision?: Precision;
   /** Default: the CPU. */
   device?: Device;
-  /** All weights are to be trained: each is a float32 copy of its own. Otherwise all are frozen. */
-  trained?: boolean;
+  /** Which weights are to be trained: each is a float32 copy of its own. The others are frozen; by default all are. */
+  trained?: (weight: Pick<Parameter, "name" | "role">) => boolean;
   /** How the linear layers but the head store their weights; they are frozen then. */
   quantization?: Quantization;
 }
 
 /** Where a model's weights come from. */
 interface WeightSource {
-  dense(name: string, shape: number[]): Tensor;
-  /** Of a linear layer other than the head: [out, in]. */
-  linear(name: string, shape: number[]): Tensor | QuantizedWeight;
+  dense(name: string, shape: number[], role: WeightRole): Tensor;
+  /** Of a linear layer other than the head. */
+  linear(description: LinearDescription): Tensor | QuantizedWeight;
 }
 
 /**
@@ -76,32 +44,44 @@ interface WeightSource {
  * @throws UserError naming the file and what is wrong in it
  */
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
-  const { precision = float32Precision, device = "cpu", trained = false, quantization } = options;
-  const config = await readModelConfig(folder);
-  const files = new ModelWeights(await resolveWeights(folder));
+  const { precision = float32Precision, device = "cpu", trained = () => false, quantization } = options;
+  const description = await readModelConfig(folder);
+  const files = new ModelWeights(await resolveWeights(folder), description);
   const parameters = new Map<string, Parameter>();
   const quantized: QuantizedWeight[] = [];
   try {
-    const dense = (name: string, shape: number[]): Tensor => {
+    const dense = (name: string, shape: number[], role: WeightRole): Tensor => {
+      const trains = trained({ name, role });
+      const { tensor: stored, dtype, name: storedName } = files.tensor(name, shape);
       const tensor = scope(() => {
-        const { tensor: stored, dtype } = files.tensor(name, shape);
-        const target = trained ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
+        const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
         if (dtype !== target || device !== "cpu") return ops.toDevice(stored, device, target);
-        return trained ? ops.clone(stored) : stored;
+        return trains ? ops.clone(stored) : stored;
       });
-      parameters.set(name, { name, tensor: keep(tensor), shape });
+      parameters.set(name, { name, stored: storedName, role, tensor: keep(tensor), shape });
       return tensor;
     };
     // One weight after the other: the pages of the file that it was read from are given back before the next is read.
-    const linear = (name: string, shape: number[]): Tensor | QuantizedWeight => {
-      if (!quantization) return dense(name, shape);
-      const weight = scope(() => new QuantizedWeight(files.tensor(name, shape).tensor, quantization, device));
+    const linear = (layer: LinearDescription): Tensor | QuantizedWeight => {
+      const name = `${layer.path}.weight`;
+      const shape = layer.transposed ? [layer.in, layer.out] : [layer.out, layer.in];
+      if (!quantization) return dense(name, shape, "matrix");
+      const weight = scope(() => {
+        const { tensor } = files.tensor(name, shape);
+        const matrix = layer.transposed ? ops.clone(ops.transpose(tensor, 0, 1)) : tensor;
+        return new QuantizedWeight(matrix, quantization, device);
+      });
       quantized.push(weight);
       return weight;
     };
-    const { decoder, head, linears } = buildModel(config, precision, { device, trained }, { dense, linear });
-    files.refuseOthers(config.tied);
-    if (precision.frozen === "float16" && !trained) await checkRange(folder, [...parameters.values()]);
+    const { decoder, head, linears } = buildModel(description, precision, device, trained, { dense, linear });
+    files.refuseOthers();
+    if (precision.frozen === "float16") {
+      await checkRange(
+        folder,
+        [...parameters.values()].filter((parameter) => !trained(parameter)),
+      );
+    }
     if (quantization) await quantizationDone(folder);
     return new CausalLM(decoder, head, parameters, linears);
   } catch (error) {
@@ -136,42 +116,74 @@ async function checkRange(folder: string, parameters: readonly Parameter[]): Pro
 }
 
 function buildModel(
-  config: ModelConfig,
+  description: ModelDescription,
   precision: Precision,
-  { device, trained }: { device: Device; trained: boolean },
+  device: Device,
+  trained: NonNullable<LoadOptions["trained"]>,
   weights: WeightSource,
 ): { decoder: Decoder; head: Head; linears: Map<string, Linear> } {
-  const { hiddenSize: hidden, intermediateSize: inner, vocabSize, headDim } = config;
   const linears = new Map<string, Linear>();
-  const linear = (path: string, out: number, input: number, hasBias: boolean): Linear => {
-    const weight = weights.linear(`${path}.weight`, [out, input]);
-    const bias = hasBias ? weights.dense(`${path}.bias`, [out]) : undefined;
-    const layer = new Linear(path, [out, input], weight, bias, precision);
-    linears.set(path, layer);
-    return layer;
+  const linear = (layer: LinearDescription): Linear => {
+    const weight = weights.linear(layer);
+    const built = new Linear(layer, weight, biasOf(layer, weights), precision);
+    linears.set(layer.path, built);
+    return built;
   };
-  const embedding = weights.dense("model.embed_tokens.weight", [vocabSize, hidden]);
-  const layers: DecoderLayer[] = [];
-  for (let i = 0; i < config.layers; i++) {
-    const path = `model.layers.${i}`;
-    const attention = `${path}.self_attn`;
-    const { attentionBias, mlpBias } = config;
-    layers.push({
-      q: linear(`${attention}.q_proj`, config.heads * headDim, hidden, attentionBias),
-      k: linear(`${attention}.k_proj`, config.kvHeads * headDim, hidden, attentionBias),
-      v: linear(`${attention}.v_proj`, config.kvHeads * headDim, hidden, attentionBias),
-      o: linear(`${attention}.o_proj`, hidden, config.heads * headDim, attentionBias),
-      gate: linear(`${path}.mlp.gate_proj`, inner, hidden, mlpBias),
-      up: linear(`${path}.mlp.up_proj`, inner, hidden, mlpBias),
-      down: linear(`${path}.mlp.down_proj`, hidden, inner, mlpBias),
-      inputNorm: weights.dense(`${path}.input_layernorm.weight`, [hidden]),
-      postNorm: weights.dense(`${path}.post_attention_layernorm.weight`, [hidden]),
-    });
-  }
-  const finalNorm = weights.dense("model.norm.weight", [hidden]);
-  const headWeight = config.tied ? embedding : weights.dense("lm_head.weight", [vocabSize, hidden]);
-  const lmHead = new Linear("lm_head", [vocabSize, hidden], headWeight, undefined, precision);
-  linears.set("lm_head", lmHead);
-  const decoder = new Decoder(config, precision, device, { embedding, layers, trained });
-  return { decoder, head: new Head(lmHead, finalNorm, config.rmsNormEps, device), linears };
+  const norms = new Map<string, fused.Norm>(); // a parallel layer's two halves share one
+  const norm = (how: NormDescription | undefined): fused.Norm | undefined => {
+    if (!how) return undefined;
+    const known = norms.get(how.path);
+    if (known) return known;
+    const { path, size, kind, eps, offset } = how;
+    const weight = weights.dense(`${path}.weight`, [size], "norm");
+    const bias = how.bias ? weights.dense(`${path}.bias`, [size], "bias") : undefined;
+    norms.set(path, { kind, weight, bias, eps, offset });
+    return norms.get(path);
+  };
+  const { embedding: embedded, hiddenSize: hidden, vocabSize, head } = description;
+  const embedding = weights.dense(`${embedded.path}.weight`, [vocabSize, hidden], "embedding");
+  const learned = embedded.positions;
+  const positions = learned && weights.dense(`${learned.path}.weight`, [learned.count, hidden], "position");
+  const layers = description.layers.map((layer): DecoderLayer => {
+    const { attention, mlp } = layer;
+    const built = new Map(linearsOf(layer).map((each) => [each, linear(each)]));
+    const of = (each: LinearDescription) => built.get(each)!;
+    return {
+      description: layer,
+      attention: {
+        qkv: attention.qkv.map(of),
+        o: of(attention.o),
+        qNorm: norm(attention.qkNorm?.q),
+        kNorm: norm(attention.qkNorm?.k),
+        norm: norm(attention.norm),
+        postNorm: norm(attention.postNorm),
+      },
+      mlp: { inputs: mlp.inputs.map(of), down: of(mlp.down), norm: norm(mlp.norm), postNorm: norm(mlp.postNorm) },
+      trained: trainsOwn(layer, trained),
+    };
+  });
+  const finalNorm = norm(description.finalNorm)!;
+  const { path, bias } = head.linear;
+  const headWeight = head.tied ? embedding : weights.dense(`${path}.weight`, [vocabSize, hidden], "matrix");
+  const lmHead = new Linear(head.linear, headWeight, bias ? biasOf(head.linear, weights) : undefined, precision);
+  linears.set(path, lmHead);
+  const embeddingTrained =
+    trained({ name: `${embedded.path}.weight`, role: "embedding" }) ||
+    (learned !== undefined && trained({ name: `${learned.path}.weight`, role: "position" }));
+  const decoder = new Decoder(description, precision, device, { embedding, positions, layers, embeddingTrained });
+  return { decoder, head: new Head(lmHead, finalNorm, head, device), linears };
+}
+
+function biasOf({ path, out, bias }: LinearDescription, weights: WeightSource): Tensor | undefined {
+  return bias ? weights.dense(`${path}.bias`, [out], "bias") : undefined;
+}
+
+/** Whether a layer has weights of its own that are trained. */
+function trainsOwn(layer: LayerDescription, trained: NonNullable<LoadOptions["trained"]>): boolean {
+  const any = (path: string, role: WeightRole, bias: boolean) =>
+    trained({ name: `${path}.weight`, role }) || (bias && trained({ name: `${path}.bias`, role: "bias" }));
+  return (
+    linearsOf(layer).some(({ path, bias }) => any(path, "matrix", bias)) ||
+    normsOf(layer).some(({ path, bias }) => any(path, "norm", bias))
+  );
 }

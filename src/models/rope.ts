@@ -1,9 +1,34 @@
 /** Rotary position embeddings; the inverse frequencies are those of transformers' modeling_rope_utils.py. */
 import { type Device, ops, type Tensor } from "../torch/index.js";
-import type { ModelConfig } from "./config.js";
+
+/** A rotation's parameters; `type` is transformers' rope_type. Layers that turn alike share one object. */
+export interface Rope {
+  type: "default" | "linear" | "dynamic" | "yarn" | "longrope" | "llama3" | "proportional" | "alpha";
+  /** Numbers of a head that are turned, an even number; those after them pass. */
+  dim: number;
+  /** Pairs are neighbours (2i, 2i + 1), and not the halves' (i, i + dim/2). */
+  interleaved: boolean;
+  theta: number;
+  factor: number;
+  maxPositions: number;
+  originalMaxPositions: number;
+  lowFreqFactor: number;
+  highFreqFactor: number;
+  /** Of a head's numbers the share that "proportional" turns. */
+  share: number;
+  shortFactor: number[];
+  longFactor: number[];
+  /** cos and sin are multiplied by this; undefined: what the type has. */
+  attentionFactor?: number;
+  betaFast: number;
+  betaSlow: number;
+  mscale?: number;
+  mscaleAllDim?: number;
+  truncate: boolean;
+}
 
 interface RopeFrequencies {
-  /** [head dim / 2] */
+  /** [dim / 2] */
   inverse: number[];
   /** cos and sin are multiplied by this. */
   scaling: number;
@@ -14,10 +39,10 @@ function plain(theta: number, dim: number): number[] {
 }
 
 /** Llama 3.1: long wavelengths are slowed by `factor`, short ones kept, those between blended. */
-function llama3({ rope, headDim }: ModelConfig): number[] {
+function llama3(rope: Rope): number[] {
   const longest = rope.originalMaxPositions / rope.lowFreqFactor;
   const shortest = rope.originalMaxPositions / rope.highFreqFactor;
-  return plain(rope.theta, headDim).map((frequency) => {
+  return plain(rope.theta, rope.dim).map((frequency) => {
     const wavelength = (2 * Math.PI) / frequency;
     if (wavelength < shortest) return frequency;
     if (wavelength > longest) return frequency / rope.factor;
@@ -28,24 +53,24 @@ function llama3({ rope, headDim }: ModelConfig): number[] {
 }
 
 /** Dynamic NTK: the base grows with the longest sequence beyond the model's positions. */
-function dynamic({ rope, headDim, maxPositions }: ModelConfig, length: number): number[] {
+function dynamic({ theta, factor, dim, maxPositions }: Rope, length: number): number[] {
   const longest = Math.max(length, maxPositions);
-  const growth = (rope.factor * longest) / maxPositions - (rope.factor - 1);
-  return plain(rope.theta * growth ** (headDim / (headDim - 2)), headDim);
+  const growth = (factor * longest) / maxPositions - (factor - 1);
+  return plain(theta * growth ** (dim / (dim - 2)), dim);
 }
 
 /** YaRN, https://arxiv.org/abs/2309.00071: a ramp between kept and slowed frequencies, and a softer attention. */
-function yarn({ rope, headDim }: ModelConfig): RopeFrequencies {
-  const { theta, factor } = rope;
+function yarn(rope: Rope): RopeFrequencies {
+  const { theta, factor, dim } = rope;
   const dimensionOf = (rotations: number) =>
-    (headDim * Math.log(rope.originalMaxPositions / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
+    (dim * Math.log(rope.originalMaxPositions / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
   let low = dimensionOf(rope.betaFast);
   let high = dimensionOf(rope.betaSlow);
   if (rope.truncate) [low, high] = [Math.floor(low), Math.ceil(high)];
   low = Math.max(low, 0);
-  high = Math.min(high, headDim - 1);
+  high = Math.min(high, dim - 1);
   if (low === high) high += 0.001; // no division by zero
-  const inverse = plain(theta, headDim).map((frequency, i) => {
+  const inverse = plain(theta, dim).map((frequency, i) => {
     const ramp = Math.min(Math.max((i - low) / (high - low), 0), 1);
     return (frequency / factor) * ramp + frequency * (1 - ramp);
   });
@@ -54,49 +79,65 @@ function yarn({ rope, headDim }: ModelConfig): RopeFrequencies {
   return { inverse, scaling: rope.attentionFactor ?? inferred };
 }
 
-/** The frequencies for a batch whose longest sequence has `length` tokens, which only dynamic ones depend on. */
-function ropeFrequencies(config: ModelConfig, length: number): RopeFrequencies {
-  const { rope, headDim } = config;
+/** LongRoPE, https://arxiv.org/abs/2402.13753: a factor for each frequency, one list for short sequences, one for long. */
+function longrope(rope: Rope, length: number): RopeFrequencies {
+  const { theta, dim, factor, originalMaxPositions: original } = rope;
+  const factors = length > original ? rope.longFactor : rope.shortFactor;
+  const softer = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original));
+  return {
+    inverse: plain(theta, dim).map((frequency, i) => frequency / factors[i]!),
+    scaling: rope.attentionFactor ?? softer,
+  };
+}
+
+/** A part of the frequencies stands still, and the rest spans the whole head. */
+function proportional({ theta, dim, share, factor }: Rope): number[] {
+  const turned = Math.floor((share * dim) / 2);
+  return plain(theta, dim).map((frequency, i) => (i < turned ? frequency / factor : 0));
+}
+
+/** The frequencies for a batch whose longest sequence has `length` tokens. */
+function ropeFrequencies(rope: Rope, length: number): RopeFrequencies {
+  const { theta, dim, factor } = rope;
   switch (rope.type) {
     case "default":
-      return { inverse: plain(rope.theta, headDim), scaling: 1 };
+      return { inverse: plain(theta, dim), scaling: 1 };
     case "linear":
-      return { inverse: plain(rope.theta, headDim).map((frequency) => frequency / rope.factor), scaling: 1 };
+      return { inverse: plain(theta, dim).map((frequency) => frequency / factor), scaling: 1 };
     case "dynamic":
-      return { inverse: dynamic(config, length), scaling: 1 };
+      return { inverse: dynamic(rope, length), scaling: 1 };
+    case "alpha":
+      return { inverse: plain(theta * factor ** (dim / (dim - 2)), dim), scaling: 1 };
     case "llama3":
-      return { inverse: llama3(config), scaling: 1 };
+      return { inverse: llama3(rope), scaling: 1 };
+    case "proportional":
+      return { inverse: proportional(rope), scaling: 1 };
     case "yarn":
-      return yarn(config);
+      return yarn(rope);
+    case "longrope":
+      return longrope(rope, length);
   }
 }
 
-/** cos and sin for each token's position, [N, D/2], float32. */
+/** Whether the frequencies for sequences of up to `length` tokens depend on the longest of a batch. */
+export function dependsOnLongest({ type, maxPositions, originalMaxPositions }: Rope, length: number): boolean {
+  if (type === "dynamic") return length > maxPositions;
+  return type === "longrope" && length > originalMaxPositions;
+}
+
+/** cos and sin for each token's position, [N, dim/2], float32. */
 export interface Rotation {
   cos: Tensor;
   sin: Tensor;
 }
 
-/** A model's rotary embedding; the frequencies that do not depend on a sequence are made once. */
-export class Rotary {
-  readonly #config: ModelConfig;
-  readonly #device: Device;
-  readonly #fixed: RopeFrequencies | undefined;
-
-  constructor(config: ModelConfig, device: Device) {
-    this.#config = config;
-    this.#device = device;
-    if (config.rope.type !== "dynamic") this.#fixed = ropeFrequencies(config, 0);
-  }
-
-  /** @param longest tokens of the longest sequence in the batch */
-  at(positions: ArrayLike<number>, longest: number): Rotation {
-    const { inverse, scaling } = this.#fixed ?? ropeFrequencies(this.#config, longest);
-    const angles = ops.mul(
-      ops.float32(positions, [positions.length, 1], this.#device),
-      ops.float32(inverse, [1, inverse.length], this.#device),
-    ); // [N, D/2]
-    const scaled = (x: Tensor) => (scaling === 1 ? x : ops.mulScalar(x, scaling));
-    return { cos: scaled(ops.cos(angles)), sin: scaled(ops.sin(angles)) };
-  }
+/** @param longest tokens of the longest sequence in the batch */
+export function rotationAt(rope: Rope, positions: ArrayLike<number>, longest: number, device: Device): Rotation {
+  const { inverse, scaling } = ropeFrequencies(rope, longest);
+  const angles = ops.mul(
+    ops.float32(positions, [positions.length, 1], device),
+    ops.float32(inverse, [1, inverse.length], device),
+  ); // [N, dim/2]
+  const scaled = (x: Tensor) => (scaling === 1 ? x : ops.mulScalar(x, scaling));
+  return { cos: scaled(ops.cos(angles)), sin: scaled(ops.sin(angles)) };
 }

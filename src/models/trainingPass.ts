@@ -81,10 +81,11 @@ export class TrainingPass {
 }
 
 /** The lowest layer with something to train; -1: the embedding; the number of layers: none, only the head. */
-function lowestTrained({ layers, trained }: Decoder): number {
-  if (trained) return -1;
-  const adapted = layers.findIndex(({ q, k, v, o, gate, up, down }) =>
-    [q, k, v, o, gate, up, down].some(({ lora }) => lora !== undefined),
+function lowestTrained({ layers, embeddingTrained }: Decoder): number {
+  if (embeddingTrained) return -1;
+  const lowest = layers.findIndex(
+    ({ attention: { qkv, o }, mlp: { inputs, down }, trained }) =>
+      trained || [...qkv, o, ...inputs, down].some(({ lora }) => lora !== undefined),
   );
-  return adapted < 0 ? layers.length : adapted;
+  return lowest < 0 ? layers.length : lowest;
 }

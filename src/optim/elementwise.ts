@@ -22,8 +22,8 @@ type Step = (tensors: optimizerOps.ElementwiseTensors, options: UpdateOptions) =
  * @param step the native op
  */
 export function elementwise(names: readonly string[], bits: Bits, step: Step): UpdateRule {
-  const quantized = ({ name, shape }: TrainedParameter) =>
-    bits === 8 && elementCount(shape) >= SMALLEST_QUANTIZED && !/(?:^|\.)embed_tokens\.weight$/.test(name);
+  const quantized = ({ role, shape }: TrainedParameter) =>
+    bits === 8 && elementCount(shape) >= SMALLEST_QUANTIZED && role !== "embedding" && role !== "position";
   return {
     states: (parameter) => names.flatMap((name) => (quantized(parameter) ? codes : plain)(name, parameter.shape)),
     update: (slots, options) => {

@@ -37,6 +37,7 @@ interface Update {
 async function told(choice: Choice, updates: Update[]): Promise<boolean[]> {
   const parameters = SHAPES.map(({ name, shape }) => ({
     name,
+    role: name === "norm.weight" ? ("norm" as const) : ("matrix" as const),
     shape,
     tensor: keep(ops.zeros([...shape])),
   }));
@@ -90,7 +91,7 @@ describe.each(OPTIMIZER_NAMES)("%s", (optim) => {
   });
 
   it("rejects when the engine has failed", async () => {
-    const parameters = [{ name: "norm.weight", shape: [4], tensor: ops.zeros([4]) }];
+    const parameters = [{ name: "norm.weight", role: "norm" as const, shape: [4], tensor: ops.zeros([4]) }];
     const optimizer = makeOptimizer(parameters, { optim, weightDecay: 0 });
     const gradient = ops.zeros([4]);
     await flush();

@@ -1,10 +1,12 @@
 /** What the trainer asks of an optimizer. */
 import type { TensorEntry } from "../files/safetensorsWriter.js";
+import type { WeightRole } from "../support/weightRole.js";
 import type { Tensor } from "../torch/index.js";
 
 /** A weight that is trained; its tensor is a float32 leaf. */
 export interface TrainedParameter {
   name: string;
+  role: WeightRole;
   tensor: Tensor;
   shape: readonly number[];
 }

@@ -1,8 +1,5 @@
-/** Which parameters decay: the Trainer's rule, by name. */
-
-const withoutDecay = [/bias/i, /layernorm/i, /rmsnorm/i, /(?:^|\.)norm(?:$|\.)/i, /_norm(?:$|\.)/i];
+/** Which parameters decay: the Trainer's rule. */
+import type { WeightRole } from "../support/weightRole.js";
 
 /** Biases and norms do not decay; embeddings, the head and LoRA's matrices do. */
-export function decays(name: string): boolean {
-  return !withoutDecay.some((pattern) => pattern.test(name));
-}
+export const decays = (role: WeightRole): boolean => role !== "bias" && role !== "norm";

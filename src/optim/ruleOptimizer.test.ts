@@ -112,7 +112,7 @@ describe("paged states", () => {
   });
 
   it("say when there is no room for them beside the device", () => {
-    const huge = [{ name: "layers.0.weight", shape: [2 ** 48], tensor: undefined as never }];
+    const huge = [{ name: "layers.0.weight", role: "matrix" as const, shape: [2 ** 48], tensor: undefined as never }];
     expect(() =>
       makeOptimizer(huge, { optim: "paged_lion_32bit" }, new PagedStateMemory(hostTier("cpu"), undefined)),
     ).toThrow(

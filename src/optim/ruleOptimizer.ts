@@ -53,7 +53,7 @@ export class RuleOptimizer implements Optimizer {
         page.enter();
         for (const decayed of [true, false]) {
           const slots = members
-            .filter(({ parameter }) => decays(parameter.name) === decayed)
+            .filter(({ parameter }) => decays(parameter.role) === decayed)
             .map((member) => ({ ...member, gradient: gradients[member.index]! }));
           if (slots.length > 0) {
             this.#rule.update(slots, { ...options, weightDecay: decayed ? this.#weightDecay : 0 });

@@ -12,10 +12,13 @@ import { resolveModel } from "../hub/index.js";
 import type { Layout, Sequence } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
 import { readModelConfig } from "../models/config.js";
+import { ropesOf } from "../models/decoder.js";
+import { hasDropout } from "../models/description.js";
 import { generationStops } from "../models/generationConfig.js";
 import { loadCausalLM } from "../models/load.js";
 import { applyTf32, type Precision, precisionFor } from "../models/precision.js";
 import { type Quantization, type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
+import { dependsOnLongest } from "../models/rope.js";
 import type { TrainedParameter } from "../optim/optimizer.js";
 import { loadAdapter } from "../peft/adapterFile.js";
 import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
@@ -129,7 +132,7 @@ export async function prepareRun(
   const device = chooseDevice(args.use_cpu, spec.device);
   applyTf32(args.tf32, device);
   const precision = precisionFor(args, device);
-  const model = await loadCausalLM(modelFolder, { precision, device, trained: !adapted, quantization });
+  const model = await loadCausalLM(modelFolder, { precision, device, trained: () => !adapted, quantization });
   manualSeed(args.seed);
   let lora: PreparedRun["lora"];
   try {
@@ -164,7 +167,7 @@ export async function prepareRun(
     objective: { labelSmoothing: args.label_smoothing_factor, neftuneAlpha: args.neftune_noise_alpha },
     recomputeEvery: recomputeEvery(args),
     eos,
-    passTokens: drawsNothing(model, args) ? PASS_TOKENS : 0,
+    passTokens: microBatchesStandAlone(model, args, sequences) ? 0 : PASS_TOKENS,
     lora,
     parameters,
     totalParameters: lora ? model.size + trained : model.size,
@@ -181,12 +184,22 @@ export async function prepareRun(
 }
 
 /**
- * Whether micro-batches can be computed together with the same result: nothing is drawn at random in their shape, and no
- * rotation depends on the longest sequence beside a token.
+ * Whether a micro-batch's result is its own: random numbers are drawn in its shape, or a rotation depends on its longest
+ * sequence. Others can be computed together with the same result.
  */
-function drawsNothing(model: CausalLM, args: TrainingArguments): boolean {
-  const dropout = [...model.linears.values()].some(({ lora }) => lora !== undefined && lora.dropout > 0);
-  return !dropout && args.neftune_noise_alpha === null && model.config.rope.type !== "dynamic";
+function microBatchesStandAlone(
+  { description, linears }: CausalLM,
+  args: TrainingArguments,
+  sequences: readonly Sequence[],
+): boolean {
+  const adapterDrops = [...linears.values()].some(({ lora }) => lora !== undefined && lora.dropout > 0);
+  const longest = sequences.reduce((most, { inputIds }) => Math.max(most, inputIds.length), 0);
+  return (
+    adapterDrops ||
+    hasDropout(description) ||
+    args.neftune_noise_alpha !== null ||
+    ropesOf(description).some((rope) => dependsOnLongest(rope, longest))
+  );
 }
 
 async function adapt(model: CausalLM, { lora, adapter }: RunSpec): Promise<PreparedRun["lora"]> {
@@ -206,8 +219,8 @@ function trainedParameters(model: CausalLM, lora: PreparedRun["lora"]): TrainedP
     const { lora: weights, inFeatures, outFeatures } = model.linears.get(path)!;
     const { a, b, rank } = weights!;
     return [
-      { name: `base_model.model.${path}.lora_A.weight`, tensor: a, shape: [rank, inFeatures] },
-      { name: `base_model.model.${path}.lora_B.weight`, tensor: b, shape: [outFeatures, rank] },
+      { name: `base_model.model.${path}.lora_A.weight`, role: "matrix", tensor: a, shape: [rank, inFeatures] },
+      { name: `base_model.model.${path}.lora_B.weight`, role: "matrix", tensor: b, shape: [outFeatures, rank] },
     ];
   });
 }

@@ -118,7 +118,8 @@ export class Updates {
 
   /** The Trainer's estimate: 6 × padded tokens × parameters outside the embeddings. */
   #flops(paddedTokens: number): number {
-    const { vocabSize, hiddenSize } = this.#run.model.config;
-    return 6 * paddedTokens * (this.#run.totalParameters - vocabSize * hiddenSize);
+    const { vocabSize, hiddenSize, embedding } = this.#run.model.description;
+    const embedded = (vocabSize + (embedding.positions?.count ?? 0)) * hiddenSize;
+    return 6 * paddedTokens * (this.#run.totalParameters - embedded);
   }
 }

@@ -17,10 +17,14 @@ export function scatter(count: number, seed: number): Float32Array {
 
 export type Shapes = Record<string, readonly number[]>;
 
+const roleOf = (name: string) =>
+  /embed_tokens/.test(name) ? "embedding" : /norm/.test(name) ? "norm" : /bias/.test(name) ? "bias" : "matrix";
+
 /** One parameter for each shape; their seeds are 0, 1, … */
 export function makeParameters(shapes: Shapes): TrainedParameter[] {
   return Object.entries(shapes).map(([name, shape], i) => ({
     name,
+    role: roleOf(name),
     shape,
     tensor: keep(ops.float32(scatter(elementCount(shape), i), [...shape])),
   }));

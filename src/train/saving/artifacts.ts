@@ -10,7 +10,10 @@ import {
   isTokenizerFile,
   TOKENIZER_CONFIG,
 } from "../../files/modelFolder.js";
-import { writeSafetensors, writeShardedSafetensors } from "../../files/safetensorsWriter.js";
+import { type TensorEntry, writeSafetensors, writeShardedSafetensors } from "../../files/safetensorsWriter.js";
+import { storedEntry } from "../../files/storedEntry.js";
+import { resolveWeights } from "../../files/weights.js";
+import type { CausalLM } from "../../models/causalLM.js";
 import { adapterConfigJson, adapterEntries } from "../../peft/adapterFile.js";
 import { adviceToGoOn } from "../../runFolder/checkpoints.js";
 import { TRAINER_STATE } from "../../runFolder/files.js";
@@ -37,18 +40,24 @@ export async function writeModelFiles(
     await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora.config, modelName, lora.paths));
     return;
   }
-  await writeShardedSafetensors(
-    folder,
-    [...model.parameters.values()].map(({ name, shape, tensor }) => ({
-      name,
-      dtype: "F32" as const,
-      shape,
-      data: () => tensor.bytes(),
-    })),
-  );
-  const { torch_dtype: _, ...source } = model.config.source;
+  const trained = [...model.parameters.values()].map(({ name, stored = name, shape, tensor }) => ({
+    name: stored,
+    dtype: "F32" as const,
+    shape,
+    data: () => tensor.bytes(),
+  }));
+  await writeShardedSafetensors(folder, [...trained, ...(await carriedEntries(model, modelFolder))]);
+  const { torch_dtype: _, ...source } = model.description.source;
   const config = { ...source, dtype: "float32", ...(eos ? { eos_token_id: eos.id } : {}) };
   await writeSynced(join(folder, CONFIG), `${JSON.stringify(config, null, 2)}\n`);
+}
+
+/** The weights of a multimodal model's other parts, as they are in its folder. */
+async function carriedEntries({ description }: CausalLM, modelFolder: string): Promise<TensorEntry[]> {
+  const carried = description.others?.carried;
+  if (!carried) return [];
+  const { tensors } = await resolveWeights(modelFolder);
+  return [...tensors].filter(([name]) => carried.test(name)).map(([name, place]) => storedEntry(name, place));
 }
 
 /** Answers end with the token that `eos_token` named: as in transformers, tokenizer and generation config say so. */
