@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { loadConfig, parseCommandLine } from "../dist/config/index.js";
 import { makeModel } from "../examples/gsm8k/make-model.mjs";
 import { readTexts } from "../examples/gsm8k/tokenizer.mjs";
+import { families } from "./families.mjs";
 
 export const root = fileURLToPath(new URL("..", import.meta.url));
 export const results = join(root, "bench", "results");
@@ -51,13 +52,14 @@ export function gsm8kFile(dataset) {
   return data;
 }
 
-/** The folder of the model: the one that was named, or a random one of SmolLM2-135M's shape. */
-export async function modelFolder(model, data) {
+/** The folder of the model: the one that was named, or a random one of SmolLM2-135M's shape or of a family's. */
+export async function modelFolder(model, data, family) {
   if (model) return model;
-  const folder = join(results, "smollm2-135m-random");
+  const name = family ?? "smollm2-135m";
+  const folder = join(results, `${name}-random`);
   if (!existsSync(join(folder, "model.safetensors"))) {
-    say("Drawing a random model of SmolLM2-135M's shape ...");
-    await makeModel(folder, { texts: readTexts(data) });
+    say(`Drawing a random model of ${name}'s shape ...`);
+    await makeModel(folder, { texts: readTexts(data), ...(family ? { config: families[family] } : {}) });
   }
   return folder;
 }

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { contestants, pythonVersions, readCurve } from "./contestants.mjs";
+import { families } from "./families.mjs";
 import {
   commonHelp,
   commonOptions,
@@ -34,6 +35,7 @@ const cases = {
 
 const help = `npm run bench -- [options]
   --case NAME          what is trained: ${Object.keys(cases).join(" or ")} (default lora)
+  --model-family NAME  another architecture: ${Object.keys(families).join(", ")}
   --contestants LIST   of ${Object.keys(contestants).join(", ")}
                        (default: slimtune,trl,transformers)
   --quick              the tiny model only: a check of the harness in a minute
@@ -52,6 +54,7 @@ function readOptions() {
     options: {
       ...commonOptions,
       case: text("lora"),
+      "model-family": { type: "string" },
       contestants: text("slimtune,trl,transformers"),
       steps: text("3"),
       runs: text("2"),
@@ -64,15 +67,19 @@ function readOptions() {
   if (wrong !== undefined) {
     throw new Error(`--contestants ${wrong}: one of ${Object.keys(contestants).join(", ")}`);
   }
+  const family = values["model-family"];
+  if (family !== undefined && !Object.hasOwn(families, family)) {
+    throw new Error(`--model-family ${family}: one of ${Object.keys(families).join(", ")}`);
+  }
   if (!Object.hasOwn(cases, values.case)) {
     throw new Error(`--case ${values.case}: one of ${Object.keys(cases).join(", ")}`);
   }
-  return wholeNumbers({ ...values, contestants: names }, { steps: 2, runs: 1, starts: 1, threads: 1 });
+  return wholeNumbers({ ...values, family, contestants: names }, { steps: 2, runs: 1, starts: 1, threads: 1 });
 }
 
-async function gsm8kRun({ case: name, dataset, model, steps }) {
+async function gsm8kRun({ case: name, dataset, model, family, steps }) {
   const data = gsm8kFile(dataset);
-  const folder = await modelFolder(model, data);
+  const folder = await modelFolder(model, data, family);
   // No warm-up of the learning rate: the first update already changes the weights, so every later loss proves something.
   const options = ["--model", folder, "--dataset.path", data, "--max_steps", String(steps), "--warmup_steps", "0"];
   return readRun(cases[name].file, options);
@@ -136,7 +143,9 @@ async function main() {
   const difference = disagreement(exact.map(({ curve }) => curve));
   const machine = describeMachine(peaks[0]);
   const packages = Object.entries(versions ?? {}).map(([name, version]) => `${name} ${version}`);
-  const title = quick ? "tiny model, LoRA" : cases[options.case].title;
+  const title = quick
+    ? "tiny model, LoRA"
+    : `${options.family ? `${options.family}: ` : ""}${cases[options.case].title}`;
   const shapes = peaks[0].shapes.map(
     ({ shape }, i) => `${median(peaks.map((one) => one.shapes[i].gflops)).toFixed(0)} at ${shape}`,
   );

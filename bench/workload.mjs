@@ -1,10 +1,10 @@
 /** What a run has to compute, counted from its data: the same for every program that trains it. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { epochOrder } from "../dist/data/order.js";
 import { loadRows } from "../dist/data/read.js";
 import { tokenizeDataset } from "../dist/data/tokenize.js";
 import { Tokenizer } from "../dist/data/tokenizer.js";
+import { readModelConfig } from "../dist/models/config.js";
+import { linearsOf } from "../dist/models/description.js";
 import { planRun, windowOf } from "../dist/train/plan.js";
 
 /** A window of examples: all tokens, those whose next token is a label, and tokens with the padding to equal length. */
@@ -21,13 +21,10 @@ function count(batches) {
 }
 
 /** Weights of the linear layers inside the decoder, and of the output head. */
-export function linearWeights(folder) {
-  const config = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
-  const { hidden_size: hidden, intermediate_size: inner, num_attention_heads: heads } = config;
-  const width = config.head_dim ?? hidden / heads;
-  const keys = (config.num_key_value_heads ?? heads) * width;
-  const layer = 2 * hidden * heads * width + 2 * hidden * keys + 3 * hidden * inner;
-  return { decoder: config.num_hidden_layers * layer, head: config.vocab_size * hidden };
+async function linearWeights(folder) {
+  const { layers, head } = await readModelConfig(folder);
+  const count = (linears) => linears.reduce((sum, linear) => sum + linear.in * linear.out, 0);
+  return { decoder: count(layers.flatMap(linearsOf)), head: count([head.linear]) };
 }
 
 /**
@@ -39,7 +36,7 @@ export async function workload(config, steps) {
   const { training_args: args } = config;
   const rows = await loadRows(config.dataset, { dataset_text_field: args.dataset_text_field });
   const { examples } = await tokenizeDataset(rows, await Tokenizer.load(config.model), args);
-  const { decoder, head } = linearWeights(config.model);
+  const { decoder, head } = await linearWeights(config.model);
   const plan = planRun(examples.length, args);
   const size = args.per_device_train_batch_size;
   const perWeight = config.lora ? 4 : 6;

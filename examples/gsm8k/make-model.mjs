@@ -11,10 +11,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { writeSafetensors } from "../../dist/files/safetensorsWriter.js";
+import { parseModelConfig } from "../../dist/models/config.js";
+import { weightsOf } from "../../dist/models/description.js";
 import { Random } from "../quickstart/random.mjs";
 import { readTexts, writeTokenizer } from "./tokenizer.mjs";
 
-const shape = {
+const smolLM2 = {
   architectures: ["LlamaForCausalLM"],
   attention_bias: false,
   attention_dropout: 0.0,
@@ -39,9 +41,9 @@ const shape = {
 };
 
 /** Bits of a normal sample in the dtype; bf16 is float32's upper half, rounded to the nearest even. */
-function normalBytes(random, count, deviation, dtype) {
-  const values = new Float32Array(count);
-  for (let i = 0; i < count; i++) values[i] = deviation * random.normal();
+function normalBytes(random, count, deviation, mean, dtype) {
+  const values = new Float32Array(count).fill(mean);
+  if (deviation > 0) for (let i = 0; i < count; i++) values[i] = deviation * random.normal();
   return dtype === "F32" ? new Uint8Array(values.buffer) : bf16Bytes(values);
 }
 
@@ -52,42 +54,23 @@ function bf16Bytes(values) {
 }
 
 /** Every weight of the model by its name in the file, with the numbers drawn when it is written. */
-function weights(random, dtype) {
-  const { hidden_size: hidden, intermediate_size: inner, head_dim: width, vocab_size: vocab } = shape;
-  const queries = shape.num_attention_heads * width;
-  const keys = shape.num_key_value_heads * width;
-  const matrix = (name, out, input) => ({
-    name: `${name}.weight`,
-    dtype,
-    shape: [out, input],
-    data: async () => normalBytes(random, out * input, shape.initializer_range, dtype),
+function weights(config, random, dtype) {
+  const description = parseModelConfig(JSON.stringify(config), "config.json");
+  return weightsOf(description).map(({ name, role, shape }) => {
+    const count = shape.reduce((product, size) => product * size, 1);
+    const drawn = role === "norm" || role === "bias" ? 0 : config.initializer_range;
+    const mean = role === "norm" ? 1 - description.finalNorm.offset : 0;
+    return { name, dtype, shape, data: async () => normalBytes(random, count, drawn, mean, dtype) };
   });
-  const norm = (name) => {
-    const ones = new Float32Array(hidden).fill(1);
-    const bytes = dtype === "F32" ? new Uint8Array(ones.buffer) : bf16Bytes(ones);
-    return { name: `${name}.weight`, dtype, shape: [hidden], data: async () => bytes };
-  };
-  const layers = Array.from({ length: shape.num_hidden_layers }, (_, i) => `model.layers.${i}`).flatMap((layer) => [
-    norm(`${layer}.input_layernorm`),
-    matrix(`${layer}.self_attn.q_proj`, queries, hidden),
-    matrix(`${layer}.self_attn.k_proj`, keys, hidden),
-    matrix(`${layer}.self_attn.v_proj`, keys, hidden),
-    matrix(`${layer}.self_attn.o_proj`, hidden, queries),
-    norm(`${layer}.post_attention_layernorm`),
-    matrix(`${layer}.mlp.gate_proj`, inner, hidden),
-    matrix(`${layer}.mlp.up_proj`, inner, hidden),
-    matrix(`${layer}.mlp.down_proj`, hidden, inner),
-  ]);
-  return [matrix("model.embed_tokens", vocab, hidden), ...layers, norm("model.norm")];
 }
 
 /** Writes the model folder; `texts` are what its tokenizer is made from. */
-export async function makeModel(folder, { texts, dtype = "bfloat16", seed = 0 }) {
+export async function makeModel(folder, { texts, config = smolLM2, dtype = "bfloat16", seed = 0 }) {
   mkdirSync(folder, { recursive: true });
-  writeTokenizer(folder, texts, shape.vocab_size);
-  writeFileSync(join(folder, "config.json"), `${JSON.stringify({ ...shape, dtype }, null, 2)}\n`);
+  writeTokenizer(folder, texts, config.vocab_size);
+  writeFileSync(join(folder, "config.json"), `${JSON.stringify({ ...config, dtype }, null, 2)}\n`);
   const stored = dtype === "float32" ? "F32" : "BF16";
-  await writeSafetensors(join(folder, "model.safetensors"), weights(new Random(seed), stored));
+  await writeSafetensors(join(folder, "model.safetensors"), weights(config, new Random(seed), stored));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -31,11 +31,14 @@ struct Workspace {
   Wide *keyPanels, *valuePanels;        // [keys / panel, D, panel]: their transposes
   Wide *scores, *dScores;               // [rows, stride]
   Wide *queries, *outputs, *dOutputs;   // [rows, width]
-  Wide *dKeys, *dValues;                // [keys, width] in whole tiles
+  Wide *dKeys, *dValues;                // [keys, width], and room for a tile that ends behind them
   int64_t size;
 
-  Workspace(int64_t keyCount, int64_t dim, Wide* memory)
-      : width(roundUp(dim, panel)), stride(scoreStride(keyCount, panel)), rows(blockRows(keyCount)) {
+  Workspace(int64_t keyCount, int64_t window, int64_t dim, Wide* memory) : width(roundUp(dim, panel)) {
+    // A block sees the window of its first row and a key more for each position; it begins at a panel.
+    const int64_t span = std::min(keyCount, window + kMostRows + panel);
+    stride = scoreStride(span, panel);
+    rows = blockRows(span);
     Wide* next = memory;
     const auto take = [&next](int64_t count) {
       Wide* const taken = next;
@@ -51,8 +54,8 @@ struct Workspace {
     queries = take(rows * width);
     outputs = take(rows * width);
     dOutputs = take(rows * width);
-    dKeys = take(roundUp(keyCount, kTileRows) * width);
-    dValues = take(roundUp(keyCount, kTileRows) * width);
+    dKeys = take((keyCount + kTileRows - 1) * width);
+    dValues = take((keyCount + kTileRows - 1) * width);
     size = next - memory;
   }
 };
@@ -84,7 +87,15 @@ SLIMTUNE_INLINE void transpose(const Scalar* from, int64_t row, int64_t keys, in
   }
 }
 
-/// A block of rows of a piece. Row r is query head r % group at position begin + r / group.
+/// c·tanh(s / c) in place.
+template <typename Wide>
+SLIMTUNE_INLINE void capScores(Wide* s, int64_t count, Wide c) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; i++) s[i] = c * vectorTanh(s[i] / c);
+}
+
+/// A block of rows of a piece. Row r is query head r % group at position begin + r / group. Its scores begin at key `from`
+/// of the piece, and what a row or tile sees is counted from there.
 template <typename Scalar>
 struct Block {
   using Wide = at::opmath_type<Scalar>;
@@ -97,12 +108,15 @@ struct Block {
   int64_t first = 0;  // row of the piece
   int64_t count = 0;  // of rows
   int64_t tiles = 0;
-  int64_t tileEnd[kMostRows / kTileRows] = {};  // keys that any row of a tile sees
+  int64_t from = 0;                               // a multiple of the panel
+  int64_t tileBegin[kMostRows / kTileRows] = {};  // keys that any row of a tile sees
+  int64_t tileEnd[kMostRows / kTileRows] = {};
 
   SLIMTUNE_INLINE int64_t token(int64_t row) const { return piece.start + piece.begin + (first + row) / group; }
   SLIMTUNE_INLINE int64_t head(int64_t row) const { return piece.kvHead * group + (first + row) % group; }
-  /// Keys that a row sees.
-  SLIMTUNE_INLINE int64_t end(int64_t row) const { return piece.begin + (first + row) / group + 1; }
+  /// Keys that a row sees: [begin, end).
+  SLIMTUNE_INLINE int64_t end(int64_t row) const { return piece.begin - piece.first + (first + row) / group + 1 - from; }
+  SLIMTUNE_INLINE int64_t begin(int64_t row) const { return std::max(int64_t(0), end(row) - arguments.window); }
   /// Where in [N, heads] a row stands.
   SLIMTUNE_INLINE int64_t place(int64_t row) const { return token(row) * arguments.heads + head(row); }
 
@@ -110,7 +124,12 @@ struct Block {
     first = row;
     count = std::min(space.rows, (piece.end - piece.begin) * group - first);
     tiles = (count + kTileRows - 1) / kTileRows;
-    for (int64_t t = 0; t < tiles; t++) tileEnd[t] = end(std::min((t + 1) * kTileRows, count) - 1);
+    from = 0;
+    from = begin(0) / panel * panel;
+    for (int64_t t = 0; t < tiles; t++) {
+      tileBegin[t] = begin(t * kTileRows);
+      tileEnd[t] = end(std::min((t + 1) * kTileRows, count) - 1);
+    }
   }
 
   /// Scaled queries, with rows of zeros up to whole tiles.
@@ -127,8 +146,8 @@ struct Block {
     const int64_t dim = arguments.dim;
     for (int64_t key = 0; key < tileEnd[tiles - 1]; key += panel) {
       for (int64_t t = 0; t < tiles; t++) {
-        if (tileEnd[t] <= key) continue;
-        multiplyTile<false>(left + t * kTileRows * space.width, space.width, 1, panels + key * dim, panel, dim,
+        if (tileEnd[t] <= key || tileBegin[t] >= key + panel) continue;
+        multiplyTile<false>(left + t * kTileRows * space.width, space.width, 1, panels + (from + key) * dim, panel, dim,
                             to + t * kTileRows * space.stride + key, space.stride);
       }
     }
@@ -138,26 +157,33 @@ struct Block {
   SLIMTUNE_INLINE void mixKeys(const Wide* left, const Wide* right, Wide* to) const {
     for (int64_t d = 0; d < space.width; d += panel) {
       for (int64_t t = 0; t < tiles; t++) {
-        multiplyTile<false>(left + t * kTileRows * space.stride, space.stride, 1, right + d, space.width, tileEnd[t],
+        const int64_t key = tileBegin[t];
+        multiplyTile<false>(left + t * kTileRows * space.stride + key, space.stride, 1,
+                            right + (from + key) * space.width + d, space.width, tileEnd[t] - key,
                             to + t * kTileRows * space.width + d, space.width);
       }
     }
   }
 
-  /// leftᵀ [keys, rows] · right [rows, D], added to `to` [keys, D]; rows before those that see a key are left out
+  /// leftᵀ [keys, rows] · right [rows, D], added to `to` [keys, D]; only the rows that may see a key
   SLIMTUNE_INLINE void addToKeys(const Wide* left, const Wide* right, Wide* to) const {
     for (int64_t d = 0; d < space.width; d += panel) {
-      for (int64_t key = 0; key < tileEnd[tiles - 1]; key += kTileRows) {
-        const int64_t row = std::max<int64_t>(0, (key - piece.begin) * group - first);
+      for (int64_t key = tileBegin[0]; key < tileEnd[tiles - 1]; key += kTileRows) {
+        // The positions from that of the tile's first key to the last that sees its last key.
+        const int64_t position = piece.first + from + key - piece.begin;
+        const int64_t row = std::max<int64_t>(0, position * group - first);
+        const int64_t rowEnd = std::min(count, (position + kTileRows - 1 + arguments.window) * group - first);
         multiplyTile<true>(left + row * space.stride + key, 1, space.stride, right + row * space.width + d, space.width,
-                           count - row, to + key * space.width + d, space.width);
+                           rowEnd - row, to + (from + key) * space.width + d, space.width);
       }
     }
   }
 
   /// Zeros where a row's tile sees keys that the row does not, or where a tile of keys does.
   SLIMTUNE_INLINE void clearUnseen(Wide* row, int64_t r) const {
-    std::fill(row + end(r), row + tileEnd[r / kTileRows] + kTileRows - 1, Wide(0));
+    const int64_t tile = r / kTileRows;
+    std::fill(row + std::max(int64_t(0), tileBegin[tile] - kTileRows + 1), row + begin(r), Wide(0));
+    std::fill(row + end(r), row + tileEnd[tile] + kTileRows - 1, Wide(0));
   }
 };
 
@@ -165,11 +191,12 @@ template <typename Scalar>
 SLIMTUNE_INLINE void loadKeys(const AttentionArguments<Scalar>& a, const AttentionPiece& piece, bool backward,
                               const Workspace<at::opmath_type<Scalar>>& space) {
   using Wide = at::opmath_type<Scalar>;
-  const Scalar* const k = a.k + piece.start * a.kRow + piece.kvHead * a.kHead;
-  const Scalar* const v = a.v + piece.start * a.vRow + piece.kvHead * a.vHead;
-  transpose(k, a.kRow, piece.end, a.dim, space.keyPanels);
-  if (backward) transpose(v, a.vRow, piece.end, a.dim, space.valuePanels);
-  for (int64_t key = 0; key < piece.end; key++) {
+  const int64_t start = piece.start + piece.first, keys = piece.keys();
+  const Scalar* const k = a.k + start * a.kRow + piece.kvHead * a.kHead;
+  const Scalar* const v = a.v + start * a.vRow + piece.kvHead * a.vHead;
+  transpose(k, a.kRow, keys, a.dim, space.keyPanels);
+  if (backward) transpose(v, a.vRow, keys, a.dim, space.valuePanels);
+  for (int64_t key = 0; key < keys; key++) {
     if (backward) {
       widenRow(k + key * a.kRow, a.dim, space.width, Wide(1), space.keys + key * space.width);
     } else {
@@ -182,24 +209,24 @@ template <typename Scalar>
 SLIMTUNE_INLINE void forwardPiece(const AttentionArguments<Scalar>& a, const AttentionPiece& piece,
                                   at::opmath_type<Scalar>* scratch) {
   using Wide = at::opmath_type<Scalar>;
-  const Workspace<Wide> space(piece.end, a.dim, scratch);
+  const Workspace<Wide> space(piece.keys(), a.window, a.dim, scratch);
   loadKeys(a, piece, false, space);
   Block<Scalar> block{a, piece, space, a.heads / a.kvHeads};
   const int64_t rows = (piece.end - piece.begin) * block.group;
-  const Wide scale = 1 / std::sqrt(static_cast<Wide>(a.dim));
   for (int64_t first = 0; first < rows; first += space.rows) {
     block.moveTo(first);
-    block.loadQueries(scale);
+    block.loadQueries(a.scale);
     block.multiplyKeys(space.queries, space.keyPanels, space.scores);
     Wide sums[kMostRows];
     for (int64_t r = 0; r < block.count; r++) {
       Wide* const s = space.scores + r * space.stride;
-      const int64_t end = block.end(r);
+      const int64_t begin = block.begin(r), end = block.end(r);
+      if (a.softcap > 0) capScores(s + begin, end - begin, a.softcap);
       Wide most = -std::numeric_limits<Wide>::infinity(), sum = 0;
 #pragma omp simd reduction(max : most)
-      for (int64_t i = 0; i < end; i++) most = s[i] > most ? s[i] : most;
+      for (int64_t i = begin; i < end; i++) most = s[i] > most ? s[i] : most;
 #pragma omp simd reduction(+ : sum)
-      for (int64_t i = 0; i < end; i++) sum += s[i] = vectorExp(s[i] - most);
+      for (int64_t i = begin; i < end; i++) sum += s[i] = vectorExp(s[i] - most);
       block.clearUnseen(s, r);
       sums[r] = sum;
       a.logSumExp[block.place(r)] = most + std::log(sum);
@@ -214,23 +241,22 @@ template <typename Scalar>
 SLIMTUNE_INLINE void backwardPiece(const AttentionArguments<Scalar>& a, const AttentionPiece& piece,
                                    at::opmath_type<Scalar>* scratch) {
   using Wide = at::opmath_type<Scalar>;
-  const Workspace<Wide> space(piece.end, a.dim, scratch);
+  const Workspace<Wide> space(piece.keys(), a.window, a.dim, scratch);
   loadKeys(a, piece, true, space);
-  std::fill(space.dKeys, space.dKeys + piece.end * space.width, Wide(0));
-  std::fill(space.dValues, space.dValues + piece.end * space.width, Wide(0));
+  std::fill(space.dKeys, space.dKeys + piece.keys() * space.width, Wide(0));
+  std::fill(space.dValues, space.dValues + piece.keys() * space.width, Wide(0));
   Block<Scalar> block{a, piece, space, a.heads / a.kvHeads};
   const int64_t rows = (piece.end - piece.begin) * block.group;
-  const Wide scale = 1 / std::sqrt(static_cast<Wide>(a.dim));
   for (int64_t first = 0; first < rows; first += space.rows) {
     block.moveTo(first);
-    block.loadQueries(scale);
+    block.loadQueries(a.scale);
     for (int64_t r = 0; r < block.count; r++)
       widenRow(a.dOut + block.place(r) * a.dim, a.dim, space.width, Wide(1), space.dOutputs + r * space.width);
     std::fill(space.dOutputs + block.count * space.width, space.dOutputs + block.tiles * kTileRows * space.width, Wide(0));
     block.multiplyKeys(space.queries, space.keyPanels, space.scores);
     block.multiplyKeys(space.dOutputs, space.valuePanels, space.dScores);
     for (int64_t r = 0; r < block.count; r++) {
-      const int64_t place = block.place(r), end = block.end(r);
+      const int64_t place = block.place(r), begin = block.begin(r), end = block.end(r);
       const Scalar* const out = a.out + place * a.dim;
       const Wide* const dOut = space.dOutputs + r * space.width;
       Wide* const s = space.scores + r * space.stride;
@@ -239,11 +265,21 @@ SLIMTUNE_INLINE void backwardPiece(const AttentionArguments<Scalar>& a, const At
       Wide delta = 0;  // Σ p·dp over the keys = Σ o·do over D
 #pragma omp simd reduction(+ : delta)
       for (int64_t d = 0; d < a.dim; d++) delta += static_cast<Wide>(out[d]) * dOut[d];
+      if (a.softcap > 0) {
+        capScores(s + begin, end - begin, a.softcap);
 #pragma omp simd
-      for (int64_t i = 0; i < end; i++) {
-        const Wide p = vectorExp(s[i] - logSumExp);
-        s[i] = p;
-        ds[i] = p * (ds[i] - delta);
+        for (int64_t i = begin; i < end; i++) {
+          const Wide p = vectorExp(s[i] - logSumExp), tanh = s[i] / a.softcap;
+          s[i] = p;
+          ds[i] = p * (ds[i] - delta) * (1 - tanh * tanh);
+        }
+      } else {
+#pragma omp simd
+        for (int64_t i = begin; i < end; i++) {
+          const Wide p = vectorExp(s[i] - logSumExp);
+          s[i] = p;
+          ds[i] = p * (ds[i] - delta);
+        }
       }
       block.clearUnseen(s, r);
       block.clearUnseen(ds, r);
@@ -252,20 +288,20 @@ SLIMTUNE_INLINE void backwardPiece(const AttentionArguments<Scalar>& a, const At
     block.addToKeys(space.dScores, space.queries, space.dKeys);
     block.mixKeys(space.dScores, space.keys, space.outputs);
     for (int64_t r = 0; r < block.count; r++)
-      narrowRow(space.outputs + r * space.width, a.dim, scale, a.dq + block.place(r) * a.dim);
+      narrowRow(space.outputs + r * space.width, a.dim, a.scale, a.dq + block.place(r) * a.dim);
   }
   Wide* const dk = a.partials + piece.partial;
-  for (int64_t key = 0; key < piece.end; key++) {
+  for (int64_t key = 0; key < piece.keys(); key++) {
     narrowRow(space.dKeys + key * space.width, a.dim, Wide(1), dk + key * a.dim);
-    narrowRow(space.dValues + key * space.width, a.dim, Wide(1), dk + (piece.end + key) * a.dim);
+    narrowRow(space.dValues + key * space.width, a.dim, Wide(1), dk + (piece.keys() + key) * a.dim);
   }
 }
 
 }  // namespace
 
-int64_t attentionScratch(int64_t keys, int64_t dim, int64_t elementBytes) {
-  if (elementBytes == 8) return Workspace<double>(keys, dim, nullptr).size;
-  return Workspace<float>(keys, dim, nullptr).size;
+int64_t attentionScratch(int64_t keys, int64_t window, int64_t dim, int64_t elementBytes) {
+  if (elementBytes == 8) return Workspace<double>(keys, window, dim, nullptr).size;
+  return Workspace<float>(keys, window, dim, nullptr).size;
 }
 
 SLIMTUNE_VECTORISED void attend(const AttentionArguments<float>& a, const AttentionPiece& piece, float* scratch) {

@@ -28,19 +28,34 @@ at::Tensor sumOverGroups(const at::Tensor& x, int64_t kvHeads) {
   return each.reshape({each.size(0), kvHeads, -1, each.size(2)}).sum(2);
 }
 
+/// FlashAttention counts the keys before and after a query's own; with a window it is not told "causal" but 0 after.
+struct FlashWindow {
+  bool causal;
+  std::optional<int64_t> before, after;
+};
+FlashWindow flashWindow(int64_t window) {
+  if (window == 0) return {true, std::nullopt, std::nullopt};
+  return {false, window - 1, 0};
+}
+
+/// The memory-efficient kernel counts a query's own among the keys of its window, as packed_attention does.
+std::optional<int64_t> efficientWindow(int64_t window) { return window > 0 ? std::optional(window) : std::nullopt; }
+
 /// -> out [N, heads, D] and what the backward pass needs of the softmax.
 std::tuple<at::Tensor, at::Tensor> forwardCuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                at::IntArrayRef lengths, const std::optional<at::Tensor>& offsets,
-                                               bool flash) {
+                                               bool flash, std::optional<double> scale, double, int64_t window) {
   const int64_t most = longest(lengths), heads = q.size(1);
   if (flash) {
-    const auto result = at::_flash_attention_forward(q, k, v, *offsets, *offsets, most, most, /*dropout_p=*/0,
-                                                     /*is_causal=*/true, /*return_debug_mask=*/false);
+    const auto [causal, before, after] = flashWindow(window);
+    const auto result = at::_flash_attention_forward(q, k, v, *offsets, *offsets, most, most, /*dropout_p=*/0, causal,
+                                                     /*return_debug_mask=*/false, scale, before, after);
     return {std::get<0>(result), std::get<1>(result)};
   }
   const auto result = at::_efficient_attention_forward(q.unsqueeze(0), forEachHead(k, heads), forEachHead(v, heads),
                                                        /*bias=*/{}, offsets, offsets, most, most, /*dropout_p=*/0, kCausal,
-                                                       /*compute_log_sumexp=*/true);
+                                                       /*compute_log_sumexp=*/true, scale, /*seqlen_k=*/{},
+                                                       efficientWindow(window));
   return {std::get<0>(result).squeeze(0), std::get<1>(result)};
 }
 
@@ -48,19 +63,21 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backwardCuda(const at::Tensor& dO
                                                             const at::Tensor& k, const at::Tensor& v,
                                                             const at::Tensor& out, const at::Tensor& logSumExp,
                                                             at::IntArrayRef lengths,
-                                                            const std::optional<at::Tensor>& offsets, bool flash) {
+                                                            const std::optional<at::Tensor>& offsets, bool flash,
+                                                            std::optional<double> scale, double, int64_t window) {
   const int64_t most = longest(lengths), heads = q.size(1);
   const auto unused = [&](at::IntArrayRef shape, at::ScalarType type) { return at::empty(shape, q.options().dtype(type)); };
   if (flash) {
     const at::Tensor random = unused({2}, at::kUInt64);  // of dropout's generator
+    const auto [causal, before, after] = flashWindow(window);
     return at::_flash_attention_backward(dOut.contiguous(), q, k, v, out, logSumExp, *offsets, *offsets, most, most,
-                                         /*dropout_p=*/0, /*is_causal=*/true, random, random);
+                                         /*dropout_p=*/0, causal, random, random, scale, before, after);
   }
   const at::Tensor random = unused({}, at::kLong);
   const auto result = at::_efficient_attention_backward(
       dOut.contiguous().unsqueeze(0), q.unsqueeze(0), forEachHead(k, heads), forEachHead(v, heads), /*bias=*/{},
       out.unsqueeze(0), offsets, offsets, most, most, logSumExp, /*dropout_p=*/0, random, random, kCausal,
-      /*bias_requires_grad=*/false);
+      /*bias_requires_grad=*/false, scale, /*num_splits_key=*/{}, efficientWindow(window));
   return {std::get<0>(result).squeeze(0), sumOverGroups(std::get<1>(result), k.size(1)),
           sumOverGroups(std::get<2>(result), v.size(1))};
 }
@@ -72,8 +89,8 @@ TORCH_LIBRARY_IMPL(slimtune, CUDA, library) {
 
 }  // namespace
 
-GpuKernel gpuKernelFor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  if (!q.is_cuda() || q.size(0) == 0) return GpuKernel::none;
+GpuKernel gpuKernelFor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
+  if (!q.is_cuda() || q.size(0) == 0 || spec.softcap > 0) return GpuKernel::none;
   if (q.stride(2) != 1 || k.stride(2) != 1 || v.stride(2) != 1) return GpuKernel::none;
   // LibTorch knows which GPUs, dtypes and D; it is asked about the sequences as one.
   constexpr int64_t kFlash = 1, kEfficient = 2, kCudnn = 3;  // at::SDPBackend

@@ -37,6 +37,22 @@ SLIMTUNE_INLINE float vectorExp(float x) {
 }
 SLIMTUNE_INLINE double vectorExp(double x) { return std::exp(x); }
 
+/// tanh x within 4 units in the last place. Near 0, where 1 - e⁻²ˣ would lose digits, an odd polynomial (Cephes'
+/// coefficients).
+SLIMTUNE_INLINE float vectorTanh(float x) {
+  const float size = std::abs(x), square = x * x, e = vectorExp(-2 * size);
+  float y = -5.70498872745e-3f;
+  y = y * square + 2.06390887954e-2f;
+  y = y * square - 5.37397155531e-2f;
+  y = y * square + 1.33314422036e-1f;
+  y = y * square - 3.33332819422e-1f;
+  const int32_t near = std::bit_cast<int32_t>(y * square * x + x);
+  const int32_t far = std::bit_cast<int32_t>(std::copysign((1 - e) / (1 + e), x));
+  const int32_t mask = -static_cast<int32_t>(size < 0.625f);
+  return std::bit_cast<float>((near & mask) | (far & ~mask));
+}
+SLIMTUNE_INLINE double vectorTanh(double x) { return std::tanh(x); }
+
 /// |x| as an integer in the order of floats, in which infinity and then NaN come last: the largest of many tells whether
 /// all are finite, at the cost of a mask and a maximum.
 using Magnitude = int32_t;

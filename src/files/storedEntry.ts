@@ -1,12 +1,11 @@
 /** A tensor of a safetensors file, to be written into another one as it is. */
 import { openRegularFile } from "../support/regularFile.js";
-import { DTYPE_BYTES } from "./safetensors.js";
 import type { TensorEntry } from "./safetensorsWriter.js";
 import type { TensorLocation } from "./weights.js";
 
 export function storedEntry(name: string, { file, info }: TensorLocation): TensorEntry {
-  const { dtype, shape, begin } = info;
-  const bytes = shape.reduce((count, size) => count * size, DTYPE_BYTES[dtype]);
+  const { dtype, shape, begin, end } = info;
+  const bytes = end - begin;
   return {
     name,
     dtype,

@@ -2,6 +2,7 @@
  * What a model is made of. A page for each architecture (architectures/) gives it from config.json; the decoder, the loader,
  * the adapters and the optimizers read nothing else, so that none of them knows a model by its name.
  */
+import type { WeightRole } from "../support/weightRole.js";
 import type { Activation } from "../torch/fused.js";
 import type { Rope } from "./rope.js";
 
@@ -126,6 +127,35 @@ export function normsOf({ attention, mlp }: LayerDescription): NormDescription[]
   const norms = [qkNorm?.q, qkNorm?.k, attention.norm, attention.postNorm, mlp.norm, mlp.postNorm];
   const byPath = new Map(norms.flatMap((norm) => (norm ? [[norm.path, norm] as const] : [])));
   return [...byPath.values()];
+}
+
+export interface WeightDescription {
+  name: string;
+  role: WeightRole;
+  shape: number[];
+}
+
+/** Every weight, a tied head's not again. */
+export function weightsOf(description: ModelDescription): WeightDescription[] {
+  const { embedding, layers, finalNorm, head, vocabSize, hiddenSize } = description;
+  const of = (path: string, role: WeightRole, shape: number[]) => ({ name: `${path}.weight`, role, shape });
+  const biasOf = (path: string, size: number) => ({ name: `${path}.bias`, role: "bias" as const, shape: [size] });
+  const linear = ({ path, in: input, out, bias, transposed }: LinearDescription) => [
+    of(path, "matrix", transposed ? [input, out] : [out, input]),
+    ...(bias ? [biasOf(path, out)] : []),
+  ];
+  const norm = ({ path, size, bias }: NormDescription) => [
+    of(path, "norm", [size]),
+    ...(bias ? [biasOf(path, size)] : []),
+  ];
+  const { positions } = embedding;
+  return [
+    of(embedding.path, "embedding", [vocabSize, hiddenSize]),
+    ...(positions ? [of(positions.path, "position", [positions.count, hiddenSize])] : []),
+    ...layers.flatMap((layer) => [...linearsOf(layer).flatMap(linear), ...normsOf(layer).flatMap(norm)]),
+    ...norm(finalNorm),
+    ...linear(head.linear).filter(({ role }) => !(head.tied && role === "matrix")),
+  ];
 }
 
 /** Whether the model has dropout of its own, which training draws. */

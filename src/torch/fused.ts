@@ -37,14 +37,31 @@ export function gatedLinears(gate: Tensor, up: Tensor, group: LinearGroup, resid
   return opMany("slimtune::gated_linears", [gate, up, residual, ...lists(group)], group.weights.length);
 }
 
+/** What a layer does with its scores, q·kᵀ·scale, before the softmax. */
+export interface AttentionOptions {
+  /** 1/√D when left out. */
+  scale?: number;
+  /** c > 0: scores become c·tanh(scores / c). */
+  softcap?: number;
+  /** w > 0: a query at position i sees the keys at i - w + 1 to i; 0: all up to its own. */
+  window?: number;
+}
+
 /**
- * Causal softmax(q·kᵀ/√D)·v within each of several sequences that lie end to end; q is [N, heads, D], k and v
+ * Causal softmax(q·kᵀ·scale)·v within each of several sequences that lie end to end; q is [N, heads, D], k and v
  * [N, kv heads, D], the result [N, heads·D]. Native side: packed_attention.cc.
  * @param lengths of the sequences; they add up to N
  * @param offsets `sequenceOffsets` of these lengths, made once for all layers; without them a GPU is sent them in each call
  */
-export function packedAttention(q: Tensor, k: Tensor, v: Tensor, lengths: readonly number[], offsets?: Tensor): Tensor {
-  return op("slimtune::packed_attention", q, k, v, lengths, offsets);
+export function packedAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  lengths: readonly number[],
+  offsets?: Tensor,
+  { scale, softcap, window }: AttentionOptions = {},
+): Tensor {
+  return op("slimtune::packed_attention", q, k, v, lengths, offsets, scale, softcap, window);
 }
 
 /** Where each sequence begins, and at last N: [sequences + 1], int32. */

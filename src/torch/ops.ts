@@ -169,6 +169,14 @@ export function exp(x: Tensor): Tensor {
   return op("aten::exp", x);
 }
 
+export function tanh(x: Tensor): Tensor {
+  return op("aten::tanh", x);
+}
+
+export function softmax(x: Tensor, dim: number): Tensor {
+  return op("aten::softmax.int", x, dim);
+}
+
 export function logSoftmax(x: Tensor, dim: number): Tensor {
   return op("aten::log_softmax.int", x, dim);
 }

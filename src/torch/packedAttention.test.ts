@@ -20,16 +20,31 @@ afterEach(async () => {
   expect(liveTensors()).toBe(0);
 });
 
-type Attend = (q: Tensor, k: Tensor, v: Tensor, lengths: number[]) => Tensor;
+type Attend = (q: Tensor, k: Tensor, v: Tensor, lengths: number[], options: fused.AttentionOptions) => Tensor;
 
-/** One scaled_dot_product_attention for each sequence. */
-const composition: Attend = (q, k, v, lengths) => {
+const packed: Attend = (q, k, v, lengths, options) => fused.packedAttention(q, k, v, lengths, undefined, options);
+
+/** Sequence by sequence, every score and all of its formula. */
+const composition: Attend = (q, k, v, lengths, { scale, softcap = 0, window = 0 }) => {
+  const [, heads, dim] = q.shape as [number, number, number];
   let start = 0;
   const parts = lengths.map((length) => {
-    const rows = (x: Tensor) => ops.unsqueeze(ops.transpose(ops.narrow(x, 0, start, length), 0, 1), 0); // [1, heads, T, D]
-    const y = ops.attention(rows(q), rows(k), rows(v), { causal: true, grouped: true });
+    const rows = (x: Tensor) => ops.transpose(ops.narrow(x, 0, start, length), 0, 1); // [heads, T, D]
+    const forEachHead = (x: Tensor) => {
+      const group = heads / x.shape[0]!;
+      return ops.indexSelect(x, 0, ops.int64(Array.from({ length: heads }, (_, head) => Math.floor(head / group))));
+    };
+    const product = ops.matmul(rows(q), ops.transpose(forEachHead(rows(k)), 1, 2));
+    let scores = ops.mulScalar(product, scale ?? 1 / Math.sqrt(dim)); // [heads, T, T]
+    if (softcap > 0) scores = ops.mulScalar(ops.tanh(ops.mulScalar(scores, 1 / softcap)), softcap);
+    const hidden = Float64Array.from({ length: length * length }, (_, i) => {
+      const before = Math.floor(i / length) - (i % length);
+      return before >= 0 && (window === 0 || before < window) ? 0 : Number.NEGATIVE_INFINITY;
+    });
+    scores = ops.add(scores, ops.fromBytes(hidden, "float64", [length, length]));
+    const y = ops.matmul(ops.softmax(scores, -1), forEachHead(rows(v)));
     start += length;
-    return ops.reshape(ops.transpose(y, 1, 2), [length, -1]);
+    return ops.reshape(ops.transpose(y, 0, 1), [length, -1]);
   });
   return ops.cat(parts);
 };
@@ -39,13 +54,14 @@ interface Case {
   heads: number;
   kvHeads: number;
   dim: number;
+  options?: fused.AttentionOptions;
 }
 
 /**
  * The output and the gradients of q, k and v, each as numbers. With `slices`, q, k and v are columns of one wider
  * matrix, as a fused projection leaves them.
  */
-async function run(attend: Attend, { lengths, heads, kvHeads, dim }: Case, dtype: DType, slices = false) {
+async function run(attend: Attend, { lengths, heads, kvHeads, dim, options = {} }: Case, dtype: DType, slices = false) {
   const n = lengths.reduce((a, b) => a + b, 0);
   const results = scope(() => {
     const tensor = (shape: number[], phase: number) =>
@@ -60,7 +76,7 @@ async function run(attend: Attend, { lengths, heads, kvHeads, dim }: Case, dtype
       start += count * dim;
       return ops.reshape(columns, [n, count, dim]);
     });
-    const y = attend(q!, k!, v!, lengths);
+    const y = attend(q!, k!, v!, lengths, options);
     backward(y, tensor([n, heads * dim], 7));
     return [ops.detach(y), ...leaves.map(gradOf)];
   });
@@ -86,20 +102,29 @@ const cases: Case[] = [
   { lengths: [7, 50], heads: 4, kvHeads: 4, dim: 6 },
   { lengths: [700, 257, 256, 3], heads: 2, kvHeads: 1, dim: 16 }, // in pieces
   { lengths: [1100], heads: 1, kvHeads: 1, dim: 1 },
+  { lengths: [342, 341, 341, 341], heads: 1, kvHeads: 1, dim: 1 }, // the shorter ones' blocks have more rows
+  { lengths: [40, 3], heads: 2, kvHeads: 1, dim: 16, options: { scale: 0.7 } },
+  { lengths: [7, 130], heads: 2, kvHeads: 2, dim: 24, options: { softcap: 0.5, scale: 1 } },
+  { lengths: [70, 9], heads: 3, kvHeads: 1, dim: 16, options: { window: 2 } },
+  { lengths: [70, 9, 200], heads: 3, kvHeads: 1, dim: 20, options: { window: 9 } },
+  { lengths: [33, 200], heads: 6, kvHeads: 2, dim: 8, options: { window: 33 } },
+  { lengths: [60, 5], heads: 2, kvHeads: 1, dim: 8, options: { window: 2 ** 40 } },
+  { lengths: [1100, 600], heads: 2, kvHeads: 1, dim: 16, options: { window: 50 } },
+  { lengths: [1100], heads: 1, kvHeads: 1, dim: 8, options: { window: 500, softcap: 2 } }, // keys of three pieces
+  { lengths: [520, 300], heads: 4, kvHeads: 2, dim: 16, options: { window: 255, softcap: 1, scale: 0.3 } },
 ];
-const describeCase = ({ lengths, heads, kvHeads, dim }: Case) => `${lengths} × ${heads}/${kvHeads} heads of ${dim}`;
+const describeCase = ({ lengths, heads, kvHeads, dim, options }: Case) =>
+  `${lengths} × ${heads}/${kvHeads} heads of ${dim} ${JSON.stringify(options ?? {})}`;
 
 describe.each(cases.map((one) => ({ ...one, title: describeCase(one) })))("$title", (one) => {
   const reference = { ...one, lengths: one.lengths.filter((length) => length > 0) };
 
-  it("is scaled_dot_product_attention by sequence, float32", async () => {
-    expectAllNear(await run(fused.packedAttention, one, "float32"), await run(composition, reference, "float64"), 5e-6);
+  it("is the composition, float32", async () => {
+    expectAllNear(await run(packed, one, "float32"), await run(composition, reference, "float64"), 5e-6);
   });
 
   it("takes columns of a wider matrix, and gives the same bits", async () => {
-    expect(await run(fused.packedAttention, one, "float32", true)).toEqual(
-      await run(fused.packedAttention, one, "float32"),
-    );
+    expect(await run(packed, one, "float32", true)).toEqual(await run(packed, one, "float32"));
   });
 
   it.each([
@@ -109,11 +134,11 @@ describe.each(cases.map((one) => ({ ...one, title: describeCase(one) })))("$titl
   ] as const)(
     "differs by $dtype's rounding from the float64 result of the same values",
     async ({ dtype, tolerance }) => {
-      const rounded: Attend = (q, k, v, lengths) => {
+      const rounded: Attend = (q, k, v, lengths, options) => {
         const wide = (x: Tensor) => ops.to(x, "float64");
-        return ops.to(composition(wide(q), wide(k), wide(v), lengths), dtype);
+        return ops.to(composition(wide(q), wide(k), wide(v), lengths, options), dtype);
       };
-      expectAllNear(await run(fused.packedAttention, one, dtype), await run(rounded, reference, dtype), tolerance);
+      expectAllNear(await run(packed, one, dtype), await run(rounded, reference, dtype), tolerance);
     },
   );
 });
@@ -122,23 +147,32 @@ describe("gradients", () => {
   it.each([
     { lengths: [4, 1, 3], heads: 4, kvHeads: 2, dim: 6 },
     { lengths: [9], heads: 2, kvHeads: 1, dim: 3 },
-  ])("are those of finite differences: $lengths, $heads/$kvHeads heads of $dim", async ({ lengths, ...shape }) => {
+    { lengths: [9, 2], heads: 2, kvHeads: 1, dim: 3, options: { window: 4, scale: 1.3 } },
+    { lengths: [9], heads: 2, kvHeads: 1, dim: 3, options: { window: 1 } },
+    { lengths: [9], heads: 2, kvHeads: 2, dim: 3, options: { softcap: 0.6, scale: 0.9 } },
+    { lengths: [11], heads: 2, kvHeads: 1, dim: 2, options: { softcap: 1.5, window: 3 } },
+  ] as Case[])("are those of finite differences: %o", async ({ lengths, heads, kvHeads, dim, options }) => {
     const n = lengths.reduce((a, b) => a + b, 0);
-    const { heads, kvHeads, dim } = shape;
     await gradcheck(
       [
         [n, heads, dim],
         [n, kvHeads, dim],
         [n, kvHeads, dim],
       ],
-      ([q, k, v]) => fused.packedAttention(q!, k!, v!, lengths),
+      ([q, k, v]) => packed(q!, k!, v!, lengths, options ?? {}),
     );
   });
 
-  it("are the same bits every time", async () => {
-    const one = { lengths: [300, 40, 90], heads: 6, kvHeads: 2, dim: 32 };
-    expect(await run(fused.packedAttention, one, "float32")).toEqual(await run(fused.packedAttention, one, "float32"));
+  it.each([{}, { window: 70, softcap: 1 }])("are the same bits every time: %o", async (options) => {
+    const one = { lengths: [300, 40, 90], heads: 6, kvHeads: 2, dim: 32, options };
+    expect(await run(packed, one, "float32")).toEqual(await run(packed, one, "float32"));
   });
+});
+
+it("is the values themselves where the window is 1", async () => {
+  const one = { lengths: [70, 9], heads: 3, kvHeads: 3, dim: 16, options: { window: 1, softcap: 2 } };
+  const [y] = await run(packed, one, "float32");
+  expect(y).toEqual(Array.from(Float32Array.from(wave(79 * 3 * 16, 2))));
 });
 
 it("keeps what is not a number within its sequence", async () => {
@@ -156,12 +190,16 @@ it("keeps what is not a number within its sequence", async () => {
   expect(missing).toEqual(missing.map((_, i) => i < 12));
 });
 
-it.each<[string, number[], RegExp]>([
-  ["lengths that do not add up", [2, 3], /do not add up to N, 4/],
-  ["a negative length", [-1, 5], /do not add up to N, 4/],
-])("refuses %s", async (_, lengths, message) => {
+it.each<[string, number[], fused.AttentionOptions, RegExp]>([
+  ["lengths that do not add up", [2, 3], {}, /do not add up to N, 4/],
+  ["a negative length", [-1, 5], {}, /do not add up to N, 4/],
+  ["a negative window", [4], { window: -2 }, /the window must be 0, for none, or a number of keys, not -2/],
+  ["a negative softcap", [4], { softcap: -1 }, /the softcap must be 0, for none, or a finite number above, not -1/],
+  ["a softcap without end", [4], { softcap: Number.POSITIVE_INFINITY }, /the softcap must be 0, .* not inf/],
+  ["a scale that is no number", [4], { scale: Number.NaN }, /the scale must be a finite number, not nan/],
+])("refuses %s", async (_, lengths, options, message) => {
   const q = ops.zeros([4, 2, 8]);
-  const y = fused.packedAttention(q, q, q, lengths);
+  const y = packed(q, q, q, lengths, options);
   await expect(y.values()).rejects.toThrow(message);
   q.dispose();
   y.dispose();
