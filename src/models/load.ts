@@ -28,13 +28,16 @@ export interface LoadOptions {
   device?: Device;
   /** Which weights are to be trained: each is a float32 copy of its own. The others are frozen; by default all are. */
   trained?: (weight: Pick<Parameter, "name" | "role">) => boolean;
+  /** A tied head gets weights of its own, which begin as the embedding's. */
+  untied?: boolean;
   /** How the linear layers but the head store their weights; they are frozen then. */
   quantization?: Quantization;
 }
 
 /** Where a model's weights come from. */
 interface WeightSource {
-  dense(name: string, shape: number[], role: WeightRole): Tensor;
+  /** @param from the name of the weight that it begins as; default: its own */
+  dense(name: string, shape: number[], role: WeightRole, from?: string): Tensor;
   /** Of a linear layer other than the head. */
   linear(description: LinearDescription): Tensor | QuantizedWeight;
 }
@@ -45,14 +48,15 @@ interface WeightSource {
  */
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
   const { precision = float32Precision, device = "cpu", trained = () => false, quantization } = options;
+  const { untied = false } = options;
   const description = await readModelConfig(folder);
   const files = new ModelWeights(await resolveWeights(folder), description);
   const parameters = new Map<string, Parameter>();
   const quantized: QuantizedWeight[] = [];
   try {
-    const dense = (name: string, shape: number[], role: WeightRole): Tensor => {
+    const dense = (name: string, shape: number[], role: WeightRole, from = name): Tensor => {
       const trains = trained({ name, role });
-      const { tensor: stored, dtype, name: storedName } = files.tensor(name, shape);
+      const { tensor: stored, dtype, name: storedName } = files.tensor(from, shape);
       const tensor = scope(() => {
         const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
         if (dtype !== target || device !== "cpu") return ops.toDevice(stored, device, target);
@@ -74,7 +78,13 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       quantized.push(weight);
       return weight;
     };
-    const { decoder, head, linears } = buildModel(description, precision, device, trained, { dense, linear });
+    const { decoder, head, linears } = buildModel(
+      description,
+      precision,
+      device,
+      { trained, untied },
+      { dense, linear },
+    );
     files.refuseOthers();
     if (precision.frozen === "float16") {
       await checkRange(
@@ -119,7 +129,7 @@ function buildModel(
   description: ModelDescription,
   precision: Precision,
   device: Device,
-  trained: NonNullable<LoadOptions["trained"]>,
+  { trained, untied }: Required<Pick<LoadOptions, "trained" | "untied">>,
   weights: WeightSource,
 ): { decoder: Decoder; head: Head; linears: Map<string, Linear> } {
   const linears = new Map<string, Linear>();
@@ -164,7 +174,9 @@ function buildModel(
   });
   const finalNorm = norm(description.finalNorm)!;
   const { path, bias } = head.linear;
-  const headWeight = head.tied ? embedding : weights.dense(`${path}.weight`, [vocabSize, hidden], "matrix");
+  const own = () =>
+    weights.dense(`${path}.weight`, [vocabSize, hidden], "matrix", head.tied ? `${embedded.path}.weight` : undefined);
+  const headWeight = head.tied && !untied ? embedding : own();
   const lmHead = new Linear(head.linear, headWeight, bias ? biasOf(head.linear, weights) : undefined, precision);
   linears.set(path, lmHead);
   const embeddingTrained =

@@ -6,6 +6,9 @@ import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { zodProblem } from "../support/zodProblem.js";
 import { type LoraConfig, lessensBase, loraSchema, refused, refusedInits } from "./config.js";
 
+/** Before each key of the weights: where PEFT has the model within itself. */
+export const PREFIX = "base_model.model.";
+
 const PEFT_VERSION = "0.21.0"; // the release whose file format this is
 
 /** Options that are not PEFT's LoraConfig's, or not kept in a file. */

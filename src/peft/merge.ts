@@ -19,8 +19,9 @@ import { sync, writeSynced } from "../support/durable.js";
 import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { type DType, noGrad, ops, scope, type Tensor } from "../torch/index.js";
-import { loraShapes } from "./lora.js";
-import { LORA_KEYS, PREFIX, StoredAdapter, type StoredLora, TOKENS_KEY } from "./storedAdapter.js";
+import { PREFIX } from "./adapterConfig.js";
+import { loraShapes } from "./shapes.js";
+import { LORA_KEYS, StoredAdapter, type StoredLora, TOKENS_KEY } from "./storedAdapter.js";
 
 export const MERGE_DTYPES = ["float32", "bfloat16", "float16"] as const;
 export type MergeDType = (typeof MERGE_DTYPES)[number];

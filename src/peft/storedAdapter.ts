@@ -5,11 +5,8 @@ import { resolveWeights, type TensorLocation } from "../files/weights.js";
 import { dtypeOf, StoredTensors } from "../models/storedTensors.js";
 import { UserError } from "../support/errors.js";
 import { ops, type Tensor } from "../torch/index.js";
-import { readAdapterConfig } from "./adapterConfig.js";
+import { PREFIX, readAdapterConfig } from "./adapterConfig.js";
 import type { LoraConfig } from "./config.js";
-
-/** Before each key: where PEFT has the model within itself. */
-export const PREFIX = "base_model.model.";
 
 /** The tensors of one layer's adapter, by the names of `LoraWeights`. */
 export interface StoredLora {

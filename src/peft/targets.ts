@@ -53,8 +53,8 @@ export interface Targets {
   /** That of the output head. */
   head: string;
   embedding: string;
-  /** What PEFT chooses where target_modules is absent. */
-  defaults: readonly string[];
+  /** What PEFT chooses where target_modules is absent; undefined: nothing. */
+  defaults: readonly string[] | undefined;
 }
 
 /**
@@ -64,7 +64,12 @@ export interface Targets {
  */
 export function targetPaths(config: LoraConfig, { linears, head, embedding, defaults }: Targets, where = "lora."): string[] {
   const { target_modules: targets, exclude_modules: excluded } = config;
-  const rule = targets ?? [...defaults];
+  const rule = targets ?? defaults?.slice();
+  if (rule === undefined) {
+    throw new UserError(
+      `${where}target_modules: PEFT has no default for this kind of model. Name layers in a list, or use "all-linear".`,
+    );
+  }
   const all = typeof rule === "string" && rule.toLowerCase() === "all-linear";
   const isExcluded = excluded ? matcher(excluded, `${where}exclude_modules`) : () => false;
   const isSaved = savedModules(config, where);
