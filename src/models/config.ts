@@ -4,7 +4,9 @@ import { z } from "zod";
 import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { zodProblem } from "../support/zodProblem.js";
+import { only } from "./architectures/fields.js";
 import { architectures, wrappers } from "./architectures/index.js";
+import type { Wrapper } from "./architectures/wrappers.js";
 import type { ModelDescription } from "./description.js";
 
 /** What every config has. */
@@ -13,7 +15,14 @@ const headSchema = z.looseObject({
   model_type: z.string(),
   quantization_config: z.looseObject({ quant_method: z.string().optional() }).nullish(),
   text_config: z.looseObject({ model_type: z.string().optional() }).nullish(),
+  tie_word_embeddings: z.boolean().nullish(),
   eos_token_id: z.union([z.number().int(), z.array(z.number().int())]).nullish(),
+});
+
+/** What transformers does with any model's config, and slimtune with none. */
+const commonSchema = z.looseObject({
+  is_causal: only([true], "slimtune trains causal models"),
+  per_layer_config: only([], "all layers have the config's sizes"),
 });
 
 /** model_type of each supported architecture, those inside of multimodal models among them. */
@@ -26,6 +35,19 @@ function checked<Schema extends z.ZodType>(schema: Schema, value: unknown, path:
   const parsed = schema.safeParse(value);
   if (!parsed.success) throw new UserError(`${path}: ${zodProblem(parsed.error)}`);
   return parsed.data;
+}
+
+/** The text model's config in a multimodal model's, which says itself whether the head is tied. */
+function textConfig(outer: z.output<typeof headSchema>, wrapper: Wrapper, path: string) {
+  const { model_type: type, text_config: text, tie_word_embeddings: tied } = outer;
+  if (!text) throw new UserError(`${path}: text_config is missing, which a ${type} model's text part is read from`);
+  const model_type = text.model_type ?? wrapper.textTypes[0];
+  if (!wrapper.textTypes.includes(model_type)) {
+    throw new UserError(
+      `${path}: text_config: model_type '${model_type}' is not supported inside of a ${type} model; ${wrapper.textTypes.join(", ")} are`,
+    );
+  }
+  return { ...text, model_type, tie_word_embeddings: tied === undefined ? true : (tied ?? false) };
 }
 
 /**
@@ -47,8 +69,8 @@ export function parseModelConfig(text: string, path: string): ModelDescription {
     );
   }
   const wrapper = wrappers[outer.model_type];
-  const text_config = { model_type: wrapper?.textType, ...outer.text_config };
-  const modelType = wrapper ? text_config.model_type! : outer.model_type;
+  const read = wrapper ? textConfig(outer, wrapper, path) : outer;
+  const modelType = read.model_type;
   const architecture = architectures.find(({ classes }) => modelType in classes);
   const className = wrapper?.className ?? architecture?.classes[modelType];
   const given = outer.architectures?.[0] ?? className;
@@ -58,7 +80,8 @@ export function parseModelConfig(text: string, path: string): ModelDescription {
       : `model_type '${modelType}' is not supported; ${supportedTypes().join(", ")} are`;
     throw new UserError(`${path}: ${wrong}. docs/models.md lists the models`);
   }
-  const config = checked(architecture.config, wrapper ? text_config : source, path);
+  checked(commonSchema, read, path);
+  const config = checked(architecture.config, read, path);
   let described: ReturnType<typeof architecture.describe>;
   try {
     described = architecture.describe(config, wrapper?.root ?? "model");
@@ -70,6 +93,8 @@ export function parseModelConfig(text: string, path: string): ModelDescription {
     spellings: wrapper?.spellings ?? [],
     others: wrapper ? { carried: wrapper.carried } : undefined,
     ...described,
+    // PEFT goes by the outer model_type, for which it has none.
+    defaultTargets: wrapper ? undefined : described.defaultTargets,
     eosTokenIds: outer.eos_token_id == null ? described.eosTokenIds : [outer.eos_token_id].flat(),
     modelType: outer.model_type,
     source: source as Record<string, unknown>,

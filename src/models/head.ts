@@ -1,8 +1,8 @@
 /** The output head: the final norm, then the vocabulary's weights, with a LoRA adapter on them or none. */
 import { type Device, fused, ops, scope, type Tensor } from "../torch/index.js";
 import { type DropoutSource, forward, type Linear } from "./linear.js";
-import type { TrainedRows } from "./trainedRows.js";
 import { joinScores, type ScoreOptions, scoreTokens, type TokenScores } from "./scores.js";
+import type { TrainedRows } from "./trainedRows.js";
 
 /** Elements of one block of logits: 64 MiB in float32. */
 const LOGIT_BLOCK = 1 << 24;

@@ -208,7 +208,10 @@ function withoutInitial(
 
 /** DoRA's factors, [out]: the trained lengths over the lengths that the rows have, which get no gradient. */
 function doraScale(layer: Linear, lora: LoraWeights): Tensor {
-  return ops.mul(lora.magnitude!, noGrad(() => scope(() => ops.rsqrt(squaredLengths(layer, lora)))));
+  return ops.mul(
+    lora.magnitude!,
+    noGrad(() => scope(() => ops.rsqrt(squaredLengths(layer, lora)))),
+  );
 }
 
 /**

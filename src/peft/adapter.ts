@@ -28,8 +28,17 @@ export function addAdapter(model: CausalLM, plan: AdapterPlan, where = "lora."):
     const layer = model.linears.get(path)!;
     const shape = shapeOf(path);
     checkRank(config, path, shape, sizeOf(layer), where);
-    const parts = () => moved(firstWeights(config, shape, sizeOf(layer), () => onCpu(layer)), device, "float32");
-    attach(layer, { ...kept(parts), rank: shape.r, scaling: shape.scaling, dropout: config.lora_dropout }, config.use_dora);
+    const parts = () =>
+      moved(
+        firstWeights(config, shape, sizeOf(layer), () => onCpu(layer)),
+        device,
+        "float32",
+      );
+    attach(
+      layer,
+      { ...kept(parts), rank: shape.r, scaling: shape.scaling, dropout: config.lora_dropout },
+      config.use_dora,
+    );
   }
   addRows(model, plan, (matrix, tokens) => {
     const index = ops.int64(tokens, undefined, device);
@@ -63,7 +72,11 @@ export function loadAdapter(model: CausalLM, plan: AdapterPlan, stored: StoredAd
       magnitude: config.use_dora ? part("magnitude", [outputs]) : undefined,
       // What the base was lessened by is made again, as PEFT does.
       initial: lessensBase(config)
-        ? moved(firstWeights(config, shape, [outputs, inputs], () => onCpu(layer)), device, dtype).initial
+        ? moved(
+            firstWeights(config, shape, [outputs, inputs], () => onCpu(layer)),
+            device,
+            dtype,
+          ).initial
         : undefined,
     }));
     attach(layer, { ...parts, rank: shape.r, scaling: shape.scaling, dropout: config.lora_dropout }, config.use_dora);
@@ -85,7 +98,9 @@ function refuseOthers({ paths, full, keptTied, rows }: AdapterPlan, stored: Stor
   const others = [
     ...[...stored.layers.keys()].filter((path) => !paths.includes(path)).map((path) => `${path}.${LORA_KEYS.a}`),
     ...[...stored.rows.keys()].filter((path) => !placed.includes(path)).map((path) => `${path}.${TOKENS_KEY}`),
-    ...[...stored.full.keys()].filter((name) => !full.has(name) && !(keptTied && name === `${head.linear.path}.weight`)),
+    ...[...stored.full.keys()].filter(
+      (name) => !full.has(name) && !(keptTied && name === `${head.linear.path}.weight`),
+    ),
   ];
   if (others.length === 0) return;
   throw new UserError(
@@ -102,7 +117,11 @@ function kept<Parts extends FirstWeights & Pick<LoraWeights, "magnitude">>(make:
   return parts;
 }
 
-function moved({ a, b, bias, initial }: FirstWeights, device: Parameters<typeof ops.toDevice>[1], dtype: DType): FirstWeights {
+function moved(
+  { a, b, bias, initial }: FirstWeights,
+  device: Parameters<typeof ops.toDevice>[1],
+  dtype: DType,
+): FirstWeights {
   const to = (x: Tensor) => ops.toDevice(x, device, dtype);
   return { a: to(a), b: to(b), bias: bias && to(bias), initial: initial && { a: to(initial.a), b: to(initial.b) } };
 }

@@ -77,7 +77,8 @@ function strangeBase(init: unknown): string | undefined {
   if (init.startsWith("pissa_niter_")) {
     return `was made on a base that cannot be made again exactly, for random numbers took part. ${convert}`;
   }
-  if (["corda", "lora_ga"].includes(init)) return `was made on a base that cannot be made again without its data. ${convert}`;
+  if (["corda", "lora_ga"].includes(init))
+    return `was made on a base that cannot be made again without its data. ${convert}`;
   if (["loftq", "mica"].includes(init)) return `is not supported: ${refusedInits[init]}`;
   return undefined;
 }

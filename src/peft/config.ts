@@ -130,7 +130,9 @@ const honoured = {
   trainable_token_indices: z
     .union([tokens, z.record(z.string().min(1), tokens)])
     .nullish()
-    .describe("Tokens whose rows of the embedding are trained; or rows by module: {embed_tokens: [...], lm_head: [...]}."),
+    .describe(
+      "Tokens whose rows of the embedding are trained; or rows by module: {embed_tokens: [...], lm_head: [...]}.",
+    ),
   ensure_weight_tying: z
     .boolean()
     .default(false)
@@ -140,7 +142,9 @@ const honoured = {
     .number()
     .positive()
     .nullish()
-    .describe("LoRA+: how many times faster B and vectors learn than the rest. Not PEFT's LoraConfig, but its optimizer's."),
+    .describe(
+      "LoRA+: how many times faster B and vectors learn than the rest. Not PEFT's LoraConfig, but its optimizer's.",
+    ),
 };
 
 export const loraSchema = z
@@ -160,9 +164,11 @@ export type LoraConfig = z.output<typeof loraSchema>;
 export type LoraConfigInput = z.input<typeof loraSchema>;
 
 /** What PEFT refuses in one config. */
-function* contradictions(config: {
-  [key in "target_modules" | "layers_to_transform" | "layers_pattern" | "init_lora_weights"]?: unknown;
-} & { use_dora: boolean; lora_bias: boolean }): Generator<[string, string]> {
+function* contradictions(
+  config: {
+    [key in "target_modules" | "layers_to_transform" | "layers_pattern" | "init_lora_weights"]?: unknown;
+  } & { use_dora: boolean; lora_bias: boolean },
+): Generator<[string, string]> {
   const { target_modules, layers_to_transform, layers_pattern, init_lora_weights, use_dora, lora_bias } = config;
   if (typeof target_modules === "string") {
     for (const [key, value] of Object.entries({ layers_to_transform, layers_pattern })) {

@@ -118,7 +118,13 @@ function approximate(weight: Tensor, r: number, rounds: number, normal: Draw): [
 }
 
 /** @throws UserError where the rank does not fit */
-export function checkRank(config: LoraConfig, path: string, { r }: LoraShape, size: [number, number], where: string): void {
+export function checkRank(
+  config: LoraConfig,
+  path: string,
+  { r }: LoraShape,
+  size: [number, number],
+  where: string,
+): void {
   const problem = rankProblem(config, r, size);
   if (problem) throw new UserError(`${where}init_lora_weights: '${path}': ${problem}`);
 }

@@ -69,10 +69,7 @@ export async function mergeAdapter({ adapter: from, out, model, dtype }: MergeOp
     await copyFiles(base, adapter.folder, made);
     const { torch_dtype: _, ...rest } = config;
     const stays = { ...(plan.untied && { tie_word_embeddings: false }), ...(dtype && { dtype }) };
-    await writeSynced(
-      join(made, CONFIG),
-      `${JSON.stringify({ ...(dtype ? rest : config), ...stays }, null, 2)}\n`,
-    );
+    await writeSynced(join(made, CONFIG), `${JSON.stringify({ ...(dtype ? rest : config), ...stays }, null, 2)}\n`);
     await writeShardedSafetensors(made, entries);
     await rmdir(folder).catch(() => {}); // an empty one
     await rename(made, folder);
@@ -94,7 +91,9 @@ async function refuseFull(folder: string): Promise<void> {
     throw new UserError(`--out: ${folder} is no folder that can be used: ${error.message}`);
   });
   if (names.length > 0) {
-    throw new UserError(`--out: ${folder} holds files already, and they are left alone. Name a folder that is not there yet.`);
+    throw new UserError(
+      `--out: ${folder} holds files already, and they are left alone. Name a folder that is not there yet.`,
+    );
   }
 }
 
@@ -121,7 +120,9 @@ async function baseFolder({ baseModel, where }: StoredAdapter, model: string | u
     return await resolveModel(baseModel);
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    throw new UserError(`${where}base_model_name_or_path: ${error.message} Or name the base with --model.`, { cause: error });
+    throw new UserError(`${where}base_model_name_or_path: ${error.message} Or name the base with --model.`, {
+      cause: error,
+    });
   }
 }
 
@@ -155,12 +156,7 @@ class MergePlan {
   readonly untied: boolean;
   changed = 0;
 
-  constructor(
-    adapter: StoredAdapter,
-    base: ReadonlyMap<string, TensorLocation>,
-    stored: StoredTensors,
-    tied: boolean,
-  ) {
+  constructor(adapter: StoredAdapter, base: ReadonlyMap<string, TensorLocation>, stored: StoredTensors, tied: boolean) {
     this.#adapter = adapter;
     this.#base = base;
     this.#stored = stored;
@@ -200,7 +196,9 @@ class MergePlan {
     ];
     const lost = all.find(([, place]) => place !== undefined && !this.#used.has(place));
     if (lost === undefined) return;
-    const why = lost[0].endsWith(LORA_KEYS.bias) ? "The layer has no bias that it could be merged into" : "The base model has no such layer";
+    const why = lost[0].endsWith(LORA_KEYS.bias)
+      ? "The layer has no bias that it could be merged into"
+      : "The base model has no such layer";
     throw new UserError(`adapter: ${folder} has the weight '${PREFIX}${lost[0]}'. ${why}.`);
   }
 
@@ -283,7 +281,9 @@ class MergePlan {
     const tokens = this.#adapter.tokensOf(path);
     const foreign = tokens.find((token) => token >= size);
     if (foreign !== undefined) {
-      throw new UserError(`${this.#adapter.where}trainable_token_indices: ${foreign} is none of the ${size} rows of '${path}'`);
+      throw new UserError(
+        `${this.#adapter.where}trainable_token_indices: ${foreign} is none of the ${size} rows of '${path}'`,
+      );
     }
     const trained = this.#adapter.readFloat(place, `${PREFIX}${path}.${TOKENS_KEY}`, [tokens.length, width]);
     const order = Int32Array.from({ length: size }, (_, row) => row);

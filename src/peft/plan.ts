@@ -172,10 +172,13 @@ function trainedRows(
   for (const [name, tokens] of entries) {
     const place = (["embedding", "head"] as const).find((key) => modules[key].endsWith(name));
     if (place === undefined) {
-      throw new UserError(`${option}: '${name}' is neither the embedding, '${modules.embedding}', nor the head, '${modules.head}'`);
+      throw new UserError(
+        `${option}: '${name}' is neither the embedding, '${modules.embedding}', nor the head, '${modules.head}'`,
+      );
     }
     const foreign = tokens.find((token) => token >= vocabSize);
-    if (foreign !== undefined) throw new UserError(`${option}: this model has ${vocabSize} tokens, and none numbered ${foreign}`);
+    if (foreign !== undefined)
+      throw new UserError(`${option}: this model has ${vocabSize} tokens, and none numbered ${foreign}`);
     if (full.has(`${modules[place]}.weight`)) {
       throw new UserError(
         `${option}: '${modules[place]}' is trained in full by modules_to_save. Take it out of one of the two.`,
@@ -186,7 +189,9 @@ function trainedRows(
   if (!head.tied || !rows.embedding) return rows;
   const same = !rows.head || rows.head.join() === rows.embedding.join();
   if (!same && ensure) {
-    throw new UserError(`${option}: with ensure_weight_tying the embedding and the head, which are one matrix, need the same tokens`);
+    throw new UserError(
+      `${option}: with ensure_weight_tying the embedding and the head, which are one matrix, need the same tokens`,
+    );
   }
   return same ? { embedding: rows.embedding, shared: true } : rows;
 }

@@ -62,7 +62,11 @@ export interface Targets {
  * @param where the options stand, for messages
  * @throws UserError when nothing matches, listing the names there are
  */
-export function targetPaths(config: LoraConfig, { linears, head, embedding, defaults }: Targets, where = "lora."): string[] {
+export function targetPaths(
+  config: LoraConfig,
+  { linears, head, embedding, defaults }: Targets,
+  where = "lora.",
+): string[] {
   const { target_modules: targets, exclude_modules: excluded } = config;
   const rule = targets ?? defaults?.slice();
   if (rule === undefined) {

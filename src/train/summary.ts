@@ -1,6 +1,7 @@
 /** What a run is going to do, said before it does it. */
 
 import type { TrainingArguments } from "../arguments/index.js";
+import type { LayerDescription, ModelDescription } from "../models/description.js";
 import { describePrecision } from "../models/precision.js";
 import { describeQuantization } from "../models/quantization.js";
 import type { Optimizer, PagingStats } from "../optim/optimizer.js";
@@ -26,6 +27,7 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
   const { per_device_train_batch_size: size, gradient_accumulation_steps: accumulation } = args;
   return [
     `Model       ${run.modelName}: ${number(run.totalParameters)} parameters, ${number(trained)} trained (${share} %${run.lora ? `, LoRA on ${run.lora.paths.length} layers` : ""})`,
+    ...describeParts(run.model.description),
     `Device      ${run.deviceNote}`,
     `Precision   ${describePrecision(run.precision)}; trained weights float32${run.quantization ? `; ${describeQuantization(run.quantization)}` : ""}${args.fp16 ? "; a dynamic loss scale" : ""}`,
     `Data        ${examples}, ${number(run.report.tokens)} tokens (at most ${number(run.report.longest)} in one row), ${number(run.report.labels)} of them learned`,
@@ -41,6 +43,25 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
     `Length      ${number(plan.stepsPerEpoch)} updates per epoch, ${number(plan.maxSteps)} in all${args.max_steps > 0 ? " (max_steps)" : ` (${args.num_train_epochs} epochs)`}`,
     ...(states ? [`Optimizer   ${args.optim}: ${states}`] : []),
     `Settings    ${settings.length ? settings.join(", ") : "all at their defaults"}`,
+  ];
+}
+
+/** What a person may not expect of the model: parts that are not trained, dropout that its config.json asks for. */
+function describeParts({ modelType, others, embedding, layers }: ModelDescription): string[] {
+  const most = (of: (layer: LayerDescription) => number) => Math.max(...layers.map(of));
+  const dropouts = Object.entries({
+    embeddings: embedding.dropout,
+    "attention weights": most(({ attention }) => attention.weightDropout),
+    "attention outputs": most(({ attention }) => attention.dropout),
+    "MLP outputs": most(({ mlp }) => mlp.dropout),
+  }).filter(([, p]) => p > 0);
+  return [
+    ...(others?.carried
+      ? [`            the text part of a ${modelType} model; the weights of its other parts stay as they are`]
+      : []),
+    ...(dropouts.length > 0
+      ? [`Dropout     by the model's config.json: ${dropouts.map(([what, p]) => `${p} on ${what}`).join(", ")}`]
+      : []),
   ];
 }
 

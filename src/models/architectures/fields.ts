@@ -76,6 +76,7 @@ export const ropeParameters = z.looseObject({
   mscale: z.number().nullish(),
   mscale_all_dim: z.number().nullish(),
   truncate: z.boolean().optional(),
+  llama_4_scaling_beta: z.number().nullish(), // Ministral 3's
 });
 export type RopeParameters = z.output<typeof ropeParameters>;
 
@@ -122,7 +123,7 @@ export function decoderFields(absent: Absent) {
     ...rope,
   };
 }
-/** What `decoderFields` give. */
-export type DecoderConfig = z.output<z.ZodObject<ReturnType<typeof decoderFields>>>;
+/** What `decoderFields` give, without the rotation, which some pages spell in another way. */
+export type DecoderConfig = Omit<z.output<z.ZodObject<ReturnType<typeof decoderFields>>>, keyof typeof rope>;
 
 export const eosTokenId = ids;

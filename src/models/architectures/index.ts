@@ -1,20 +1,30 @@
 /** Every architecture that slimtune trains, in the order of docs/models.md. */
-import type { Spelling } from "../description.js";
 import type { Architecture } from "./architecture.js";
+import { gemma } from "./gemma.js";
+import { gemma2 } from "./gemma2.js";
+import { gemma3 } from "./gemma3.js";
 import { llama } from "./llama.js";
+import { ministral3 } from "./ministral3.js";
+import { ministral, mistral } from "./mistral.js";
+import { phi } from "./phi.js";
+import { phi3 } from "./phi3.js";
+import { qwen2 } from "./qwen2.js";
+import { qwen3 } from "./qwen3.js";
+import { smollm3 } from "./smollm3.js";
 
-export const architectures: readonly Architecture[] = [llama];
+export { wrappers } from "./wrappers.js";
 
-/** A text model inside a multimodal one: its text part is read, the rest is carried along. */
-export interface Wrapper {
-  className: string;
-  /** model_type of `text_config`, where it has none. */
-  textType: string;
-  /** Where the text model's embedding and layers are. */
-  root: string;
-  spellings: Spelling[];
-  /** Weights of the other parts. */
-  carried: RegExp;
-}
-
-export const wrappers: Readonly<Record<string, Wrapper>> = {};
+export const architectures: readonly Architecture[] = [
+  llama,
+  qwen2,
+  qwen3,
+  gemma,
+  gemma2,
+  gemma3,
+  mistral,
+  ministral,
+  ministral3,
+  phi3,
+  phi,
+  smollm3,
+];

@@ -67,6 +67,21 @@ export function slidingLayers(
   return types.map((type) => type === "sliding_attention");
 }
 
+/**
+ * How many tokens each layer sees, itself among them; undefined: all of them.
+ * @throws UserError where layers are to have a window, and the config has none
+ */
+export function windowsOf(
+  config: { num_hidden_layers: number; layer_types?: LayerTypes; sliding_window: number | null },
+  rule: (layer: number) => boolean,
+): (number | undefined)[] {
+  const { sliding_window: window } = config;
+  return slidingLayers(config, rule).map((slides) => {
+    if (slides && window === null) throw new UserError("sliding_window: there is none, and layers that need one");
+    return slides ? window! : undefined;
+  });
+}
+
 /** What an architecture does in another way than Llama; a function gets the number and the path of what it changes. */
 export interface Changes {
   /** The norms of the whole hidden size. */

@@ -26,6 +26,11 @@ export interface RotationOptions {
 const TYPES = ["default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional"] as const;
 const needsFactor = ["linear", "dynamic", "llama3"];
 
+/** The one object of the two that says something. */
+export function parametersOf({ rope_scaling: scaling, rope_parameters }: RopeKeys): RopeParameters {
+  return (scaling && Object.keys(scaling).length > 0 ? scaling : rope_parameters) ?? {};
+}
+
 /**
  * @param given the parameters, where a config has several; by default the config's own
  * @throws UserError naming the parameter for what would be computed wrongly
@@ -37,9 +42,11 @@ export function rotation(
   given?: RopeParameters,
 ): Rope {
   const { theta = 10_000, interleaved = false, partial = false } = options;
-  const parameters = given ?? config.rope_scaling ?? config.rope_parameters ?? {};
+  const parameters = given ?? parametersOf(config);
   const type = (parameters.rope_type ?? parameters.type ?? "default") as (typeof TYPES)[number];
   const fail = (reason: string) => new UserError(`rope_parameters: ${reason}`);
+  const nested = Object.keys(parameters).find((key) => key.endsWith("_attention"));
+  if (nested) throw fail(`${nested}: this model type has one rotation for all of its layers`);
   if (!TYPES.includes(type)) throw fail(`rope_type '${type}' is not supported (known: ${TYPES.join(", ")})`);
   if (needsFactor.includes(type) && parameters.factor == null) throw fail(`rope_type '${type}' needs a factor`);
   const share = parameters.partial_rotary_factor ?? config.partial_rotary_factor ?? options.share ?? 1;

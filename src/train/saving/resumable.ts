@@ -47,7 +47,13 @@ export async function restoreWeights(
 ): Promise<void> {
   await withTensors((await resolveWeights(folder, stem)).headers, async (weights) =>
     noGrad(() => {
-      for (const { name, tensor, shape } of parameters) scope(() => ops.copy_(tensor, weights(name, shape)));
+      for (const { name, tensor, shape, stored = shape } of parameters) {
+        scope(() => {
+          const begins = (x: Tensor, size: number, dim: number) =>
+            size === stored[dim] ? x : ops.narrow(x, dim, 0, size);
+          ops.copy_(tensor, shape.reduce(begins, weights(name, stored)));
+        });
+      }
     }),
   );
 }
