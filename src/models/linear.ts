@@ -27,7 +27,9 @@ export interface LoraWeights {
   initial?: { a: Tensor; b: Tensor };
 }
 
-export const tensorsOf = ({ a, b, bias, magnitude, squares, initial }: LoraWeights): Tensor[] =>
+export type LoraTensors = Omit<LoraWeights, "rank" | "scaling" | "dropout">;
+
+export const tensorsOf = ({ a, b, bias, magnitude, squares, initial }: LoraTensors): Tensor[] =>
   [a, b, bias, magnitude, squares, initial?.a, initial?.b].filter((tensor) => tensor !== undefined);
 
 export class Linear<Weight extends Tensor | QuantizedWeight = Tensor | QuantizedWeight> {

@@ -19,8 +19,7 @@ export class ModelWeights {
     this.#index = index;
     this.#description = description;
     this.#stored = new StoredTensors(index.headers);
-    const embedding = `${description.embedding.path}.weight`;
-    this.#spelling = description.spellings.find((spelling) => index.tensors.has(respell(embedding, spelling))) ?? [];
+    this.#spelling = spellingOf(description, index.tensors);
   }
 
   /** The tensor as it lies in its file, of the shape that config.json asks for, and its name there. */
@@ -71,7 +70,15 @@ export class ModelWeights {
   }
 }
 
-function respell(name: string, spelling: Spelling): string {
+/** How a folder's files spell the names of a model's weights. */
+export function spellingOf(
+  { spellings, embedding }: ModelDescription,
+  tensors: ReadonlyMap<string, unknown>,
+): Spelling {
+  return spellings.find((spelling) => tensors.has(respell(`${embedding.path}.weight`, spelling))) ?? [];
+}
+
+export function respell(name: string, spelling: Spelling): string {
   const pair = spelling.find(([prefix]) => name.startsWith(prefix));
   return pair ? pair[1] + name.slice(pair[0].length) : name;
 }

@@ -10,7 +10,7 @@ export interface TrainedParameter {
   tensor: Tensor;
   shape: readonly number[];
   /** Its shape in the file, where that has more behind it in one dimension. */
-  stored?: readonly number[];
+  storedShape?: readonly number[];
   /** Times the learning rate; 1 where left out. */
   lrFactor?: number;
   /** Whether weight decay reaches it; its role says so where left out. */

@@ -1,10 +1,9 @@
 /** Adapters on a model: new ones with PEFT's first weights, or ones read from a PEFT folder. */
 import type { CausalLM } from "../models/causalLM.js";
-import { type Linear, type LoraWeights, squaredLengths, tensorsOf } from "../models/linear.js";
+import { type Linear, type LoraTensors, type LoraWeights, squaredLengths, tensorsOf } from "../models/linear.js";
 import type { LoadOptions } from "../models/load.js";
 import { QuantizedWeight } from "../models/quantizedWeight.js";
 import { TrainedRows } from "../models/trainedRows.js";
-import { UserError } from "../support/errors.js";
 import { type DType, fused, keep, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import { PREFIX } from "./adapterConfig.js";
 import { lessensBase } from "./config.js";
@@ -53,7 +52,7 @@ export function addAdapter(model: CausalLM, plan: AdapterPlan, where = "lora."):
 export function loadAdapter(model: CausalLM, plan: AdapterPlan, stored: StoredAdapter, dtype: DType = "float32"): void {
   const { config, paths } = plan;
   const { device } = model.decoder;
-  refuseOthers(plan, stored, model);
+  stored.refuseOthers(plan, model.description);
   const shapeOf = loraShapes(config, stored.where);
   // A copy of its own: the adapter may be trained on, and its file replaced.
   const read = (place: Parameters<StoredAdapter["read"]>[0], key: string, shape: readonly number[]) =>
@@ -91,27 +90,10 @@ export function loadAdapter(model: CausalLM, plan: AdapterPlan, stored: StoredAd
   );
 }
 
-/** @throws UserError for weights that the config has no place for */
-function refuseOthers({ paths, full, keptTied, rows }: AdapterPlan, stored: StoredAdapter, model: CausalLM): void {
-  const { embedding, head } = model.description;
-  const placed = [...(rows.embedding ? [embedding.path] : []), ...(rows.head ? [head.linear.path] : [])];
-  const others = [
-    ...[...stored.layers.keys()].filter((path) => !paths.includes(path)).map((path) => `${path}.${LORA_KEYS.a}`),
-    ...[...stored.rows.keys()].filter((path) => !placed.includes(path)).map((path) => `${path}.${TOKENS_KEY}`),
-    ...[...stored.full.keys()].filter(
-      (name) => !full.has(name) && !(keptTied && name === `${head.linear.path}.weight`),
-    ),
-  ];
-  if (others.length === 0) return;
-  throw new UserError(
-    `adapter: ${stored.folder} has the weight '${PREFIX}${others[0]}', which fits no targeted layer or module of this model`,
-  );
-}
-
 const sizeOf = ({ outFeatures, inFeatures }: Linear): [number, number] => [outFeatures, inFeatures];
 
 /** Tensors that live until the model's end. */
-function kept<Parts extends FirstWeights & Pick<LoraWeights, "magnitude">>(make: () => Parts): Parts {
+function kept(make: () => LoraTensors): LoraTensors {
   const parts = noGrad(() => scope(make));
   for (const tensor of tensorsOf(parts)) keep(tensor);
   return parts;

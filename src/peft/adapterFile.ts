@@ -24,7 +24,7 @@ function loraParameters(model: CausalLM, path: string): TrainedParameter[] {
   const { a, b, rank, bias, magnitude, initial } = lora!;
   const of = (part: keyof typeof LORA_KEYS, role: WeightRole, tensor: Tensor | undefined, shape: number[]) =>
     tensor ? [{ name: `${PREFIX}${path}.${LORA_KEYS[part]}`, role, tensor, shape }] : [];
-  const stored = (shape: number[]) => (initial ? { stored: shape } : {});
+  const stored = (shape: number[]) => (initial ? { storedShape: shape } : {});
   return [
     ...of("a", "matrix", a, [rank, inFeatures]).map((x) => ({ ...x, ...stored([2 * rank, inFeatures]) })),
     ...of("b", "matrix", b, [outFeatures, rank]).map((x) => ({ ...x, ...stored([outFeatures, 2 * rank]) })),
@@ -74,9 +74,9 @@ function groups({ config, layerNorms }: AdapterPlan): (parameter: TrainedParamet
 export function adapterEntries(model: CausalLM, plan: AdapterPlan): TensorEntry[] {
   const lora = new Map(plan.paths.map((path) => [`${PREFIX}${path}.`, model.linears.get(path)!.lora!]));
   const { embedding, head } = model.description;
-  return trainedParameters(model, plan).flatMap(({ name, tensor, shape, stored }): TensorEntry[] => {
-    const entry = { name, dtype: "F32" as const, shape: stored ?? shape, data: () => tensor.bytes() };
-    if (stored) {
+  return trainedParameters(model, plan).flatMap(({ name, tensor, shape, storedShape }): TensorEntry[] => {
+    const entry = { name, dtype: "F32" as const, shape: storedShape ?? shape, data: () => tensor.bytes() };
+    if (storedShape) {
       const part = name.endsWith(LORA_KEYS.a) ? "a" : "b";
       const weights = lora.get(name.slice(0, -LORA_KEYS[part].length))!;
       return [{ ...entry, data: () => joined(weights, part) }];

@@ -12,16 +12,22 @@ import {
 } from "../files/modelFolder.js";
 import type { SafetensorsDtype } from "../files/safetensors.js";
 import { type TensorEntry, writeShardedSafetensors } from "../files/safetensorsWriter.js";
+import { storedEntry } from "../files/storedEntry.js";
 import { resolveWeights, type TensorLocation } from "../files/weights.js";
 import { resolveModel } from "../hub/index.js";
+import { readModelConfig } from "../models/config.js";
+import { type LinearDescription, linearsOf, type ModelDescription, weightsOf } from "../models/description.js";
+import { respell, spellingOf } from "../models/modelWeights.js";
 import { dtypeOf, StoredTensors } from "../models/storedTensors.js";
 import { sync, writeSynced } from "../support/durable.js";
 import { UserError } from "../support/errors.js";
-import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
-import { type DType, noGrad, ops, scope, type Tensor } from "../torch/index.js";
+import { noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import { PREFIX } from "./adapterConfig.js";
-import { loraShapes } from "./shapes.js";
-import { LORA_KEYS, StoredAdapter, type StoredLora, TOKENS_KEY } from "./storedAdapter.js";
+import { lessensBase } from "./config.js";
+import { firstWeights } from "./initialWeights.js";
+import { type AdapterPlan, planAdapter } from "./plan.js";
+import { type LoraShape, loraShapes } from "./shapes.js";
+import { LORA_KEYS, StoredAdapter, TOKENS_KEY } from "./storedAdapter.js";
 
 export const MERGE_DTYPES = ["float32", "bfloat16", "float16"] as const;
 export type MergeDType = (typeof MERGE_DTYPES)[number];
@@ -60,21 +66,18 @@ export async function mergeAdapter({ adapter: from, out, model, dtype }: MergeOp
   const made = join(dirname(folder), `.${basename(folder)}-${randomBytes(4).toString("hex")}-new`);
   try {
     const base = await baseFolder(adapter, model);
-    const { tensors } = await resolveWeights(base);
-    const config = JSON.parse((await readRegularFile(join(base, CONFIG), FILE_LIMITS.config)).toString());
-    const plan = new MergePlan(adapter, tensors, stored, config.tie_word_embeddings === true);
-    const entries = [...plan.entries(dtype)];
-    plan.refuseOthers();
+    const description = await readModelConfig(base);
+    const merging = new Merging(adapter, description, stored);
+    const entries = [...merging.entries((await resolveWeights(base)).tensors, dtype)];
     await mkdir(made, { recursive: true });
     await copyFiles(base, adapter.folder, made);
-    const { torch_dtype: _, ...rest } = config;
-    const stays = { ...(plan.untied && { tie_word_embeddings: false }), ...(dtype && { dtype }) };
-    await writeSynced(join(made, CONFIG), `${JSON.stringify({ ...(dtype ? rest : config), ...stays }, null, 2)}\n`);
+    const config = mergedConfig(description.source, dtype, merging.untied);
+    await writeSynced(join(made, CONFIG), `${JSON.stringify(config, null, 2)}\n`);
     await writeShardedSafetensors(made, entries);
     await rmdir(folder).catch(() => {}); // an empty one
     await rename(made, folder);
     await sync(dirname(folder));
-    return { folder, base, changed: plan.changed };
+    return { folder, base, changed: merging.changed };
   } catch (error) {
     await rm(made, { recursive: true, force: true }).catch(() => {});
     if (!(error as NodeJS.ErrnoException).code || error instanceof UserError) throw error;
@@ -83,6 +86,20 @@ export async function mergeAdapter({ adapter: from, out, model, dtype }: MergeOp
     stored.close();
     adapter.close();
   }
+}
+
+/** The base's config.json, where the weights' dtype and the head are what they are now. */
+function mergedConfig(
+  { torch_dtype, dtype: before, ...source }: Record<string, unknown>,
+  dtype: MergeDType | undefined,
+  untied: boolean,
+): Record<string, unknown> {
+  const stored = dtype ?? before ?? torch_dtype;
+  return {
+    ...source,
+    ...(stored === undefined ? {} : { dtype: stored }),
+    ...(untied ? { tie_word_embeddings: false } : {}),
+  };
 }
 
 async function refuseFull(folder: string): Promise<void> {
@@ -144,152 +161,157 @@ async function copyFiles(base: string, adapter: string, folder: string): Promise
   }
 }
 
+type Change = (weight: Tensor) => Tensor;
+
 /** What becomes of each of the base's tensors. */
-class MergePlan {
+class Merging {
   readonly #adapter: StoredAdapter;
-  readonly #base: ReadonlyMap<string, TensorLocation>;
+  readonly #plan: AdapterPlan;
+  readonly #description: ModelDescription;
   readonly #stored: StoredTensors;
-  readonly #shapeOf: (path: string) => { r: number; scaling: number };
-  readonly #used = new Set<TensorLocation>();
-  readonly #tied: boolean;
-  /** The head, tied to the embedding before, has weights of its own now. */
+  readonly #linears: ReadonlyMap<string, LinearDescription>;
+  readonly #shapeOf: (path: string) => LoraShape;
+  /** A tied head has weights of its own now. */
   readonly untied: boolean;
   changed = 0;
 
-  constructor(adapter: StoredAdapter, base: ReadonlyMap<string, TensorLocation>, stored: StoredTensors, tied: boolean) {
+  /** @throws UserError for an adapter that does not fit, or that cannot be merged */
+  constructor(adapter: StoredAdapter, description: ModelDescription, stored: StoredTensors) {
+    const { where, config } = adapter;
+    const { head, layers } = description;
     this.#adapter = adapter;
-    this.#base = base;
+    this.#description = description;
     this.#stored = stored;
-    this.#shapeOf = loraShapes(adapter.config, adapter.where);
-    const { layers, rows, full, config } = adapter;
-    const head = "lm_head";
-    const own = layers.has(head) || rows.has(head) || (full.has(`${head}.weight`) && !config.ensure_weight_tying);
-    // An embedding that is trained in full by itself leaves the head what it was.
-    this.untied = tied && (own || (full.has(EMBEDDING) && !config.ensure_weight_tying));
-    this.#tied = tied && !this.untied;
-    const copy = full.get(`${head}.weight`); // of the embedding, where they are kept tied
-    if (this.#tied && copy) this.#used.add(copy);
-  }
-
-  *entries(dtype: MergeDType | undefined): Generator<TensorEntry> {
-    for (const [name, place] of this.#base) {
-      if (this.#tied && name === "lm_head.weight") continue; // the embedding, stored once more
-      yield this.#entry(name, place, dtype);
-    }
-    if (this.untied && !this.#base.has("lm_head.weight")) {
-      yield this.#entry("lm_head.weight", this.#base.get(EMBEDDING)!, dtype);
+    this.#plan = planAdapter(config, description, { where });
+    adapter.refuseOthers(this.#plan, description);
+    const { paths, untied, rows } = this.#plan;
+    this.#shapeOf = loraShapes(config, where);
+    this.#linears = new Map([...layers.flatMap(linearsOf), head.linear].map((layer) => [layer.path, layer]));
+    this.untied = untied || (head.tied && (rows.head !== undefined || paths.includes(head.linear.path)));
+    const without = config.lora_bias ? paths.find((path) => !this.#linears.get(path)!.bias) : undefined;
+    if (without !== undefined) {
+      throw new UserError(`${where}lora_bias: '${without}' has no bias that the adapter's could be merged into.`);
     }
   }
 
-  /** @throws UserError for a tensor of the adapter that found nothing to change */
-  refuseOthers(): void {
-    const { layers, full, rows, folder } = this.#adapter;
-    const all: [string, TensorLocation | undefined][] = [
-      ...[...layers].flatMap(([path, lora]) =>
-        (Object.keys(LORA_KEYS) as (keyof StoredLora)[]).map((part): [string, TensorLocation | undefined] => [
-          `${path}.${LORA_KEYS[part]}`,
-          lora[part],
-        ]),
-      ),
-      ...full,
-      ...[...rows].map(([path, place]): [string, TensorLocation] => [`${path}.${TOKENS_KEY}`, place]),
-    ];
-    const lost = all.find(([, place]) => place !== undefined && !this.#used.has(place));
-    if (lost === undefined) return;
-    const why = lost[0].endsWith(LORA_KEYS.bias)
-      ? "The layer has no bias that it could be merged into"
-      : "The base model has no such layer";
-    throw new UserError(`adapter: ${folder} has the weight '${PREFIX}${lost[0]}'. ${why}.`);
+  *entries(tensors: ReadonlyMap<string, TensorLocation>, dtype: MergeDType | undefined): Generator<TensorEntry> {
+    const spelling = spellingOf(this.#description, tensors);
+    const { head, embedding } = this.#description;
+    const stored = new Map(weightsOf(this.#description).map(({ name }) => [respell(name, spelling), name]));
+    const headName = `${head.linear.path}.weight`;
+    for (const [name, place] of tensors) {
+      if (head.tied && name === respell(headName, spelling)) continue; // the embedding, stored once more
+      yield this.#entry(name, place, stored.get(name), dtype);
+    }
+    const missing = [...stored.keys()].find((name) => !tensors.has(name));
+    if (missing !== undefined) throw new UserError(`model: the base has no weight '${missing}'`);
+    if (!this.untied) return;
+    const matrix = tensors.get(respell(`${embedding.path}.weight`, spelling))!;
+    yield this.#entry(respell(headName, spelling), matrix, headName, dtype);
   }
 
-  #entry(name: string, place: TensorLocation, dtype: MergeDType | undefined): TensorEntry {
+  #entry(
+    storedName: string,
+    place: TensorLocation,
+    name: string | undefined,
+    dtype: MergeDType | undefined,
+  ): TensorEntry {
     const { info } = place;
-    const change = FLOATS.includes(info.dtype) ? this.#change(name, info.shape) : undefined;
+    const floats = FLOATS.includes(info.dtype);
+    const change = name === undefined ? undefined : this.#change(name, info.shape);
+    if (change && !floats) {
+      throw new UserError(
+        `model: weight '${storedName}' is ${info.dtype}: an adapter is merged into F32, F16 and BF16 weights. Name the unquantized model with --model.`,
+      );
+    }
     if (change) this.changed++;
-    const target: SafetensorsDtype = dtype && FLOATS.includes(info.dtype) ? STORED[dtype] : info.dtype;
-    return {
-      name,
-      dtype: target,
-      shape: info.shape,
-      data: async () => {
-        if (!change && target === info.dtype) {
-          const view = this.#stored.read(place);
-          return view.bytes().finally(() => view.dispose());
-        }
-        const [made, check] = noGrad(() =>
-          scope(() => {
-            const weight = this.#stored.read(place);
-            const whole = change ? change(weight) : weight;
-            const result = ops.to(whole, dtype && FLOATS.includes(info.dtype) ? dtype : dtypeOf(info));
-            return [result, ops.sum(ops.mulScalar(ops.to(result, "float32"), 0))] as const; // NaN where it is not finite
-          }),
-        );
-        try {
-          if ((await check.item()) !== 0) {
-            throw new UserError(
-              `merging: '${name}' would have numbers that are infinite or NaN${target === "F16" ? ": float16 ends at 65504, use bfloat16" : ""}.`,
-            );
-          }
-          return await made.bytes();
-        } finally {
-          made.dispose();
-          check.dispose();
-        }
-      },
+    const target = dtype && floats ? STORED[dtype] : info.dtype;
+    if (!change && target === info.dtype) return storedEntry(storedName, place);
+    const made = () => {
+      const weight = this.#stored.read(place);
+      return ops.to(change ? change(weight) : weight, dtype ?? dtypeOf(info));
     };
+    return { name: storedName, dtype: target, shape: info.shape, data: () => finiteBytes(storedName, made) };
   }
 
   /** How the adapter changes a tensor of the base; undefined: not at all. */
-  #change(name: string, shape: readonly number[]): ((weight: Tensor) => Tensor) | undefined {
-    const { layers, full, rows } = this.#adapter;
-    const take = (place: TensorLocation | undefined) => place && this.#used.add(place);
-    const whole = full.get(name);
-    const [, path, part] = /^(.*)\.(weight|bias)$/.exec(name) ?? [];
-    const lora = path === undefined ? undefined : layers.get(path);
-    const ofRows = part === "weight" ? rows.get(path!) : undefined;
-    const hasLora = lora !== undefined && (part === "weight" || lora.bias !== undefined);
-    if (!whole && !hasLora && !ofRows) return undefined;
-    for (const place of [whole, ofRows]) take(place);
-    if (hasLora) for (const place of part === "bias" ? [lora.bias] : [lora.a, lora.b, lora.magnitude]) take(place);
-    return (stored) => {
-      let weight = ops.to(whole ? this.#adapter.read(whole, name, shape) : stored, "float32");
-      if (hasLora && part === "weight") weight = this.#merged(path!, lora, weight, shape);
-      if (hasLora && part === "bias") {
-        const bias = this.#adapter.readFloat(lora.bias, `${path}.${LORA_KEYS.bias}`, shape);
-        weight = ops.add(weight, ops.mulScalar(bias, this.#shapeOf(path!).scaling));
+  #change(name: string, shape: readonly number[]): Change | undefined {
+    const { paths, full, rows } = this.#plan;
+    const { embedding, head } = this.#description;
+    const path = name.slice(0, name.lastIndexOf("."));
+    const isWeight = name.endsWith(".weight");
+    const changes: Change[] = [];
+    if (full.has(name)) changes.push(() => this.#read(this.#adapter.full.get(name), name, shape));
+    if (paths.includes(path)) {
+      const { bias } = this.#adapter.layers.get(path) ?? {};
+      if (isWeight) changes.push((weight) => this.#merged(path, weight));
+      else if (this.#plan.config.lora_bias) {
+        const { scaling } = this.#shapeOf(path);
+        const added = () => ops.mulScalar(this.#read(bias, `${path}.${LORA_KEYS.bias}`, shape), scaling);
+        changes.push((weight) => ops.add(weight, added()));
       }
-      return ofRows ? this.#withRows(path!, ofRows, weight, shape) : weight;
-    };
+    }
+    const tokens = path === embedding.path ? rows.embedding : path === head.linear.path ? rows.head : undefined;
+    if (tokens && isWeight) changes.push((weight) => this.#withRows(path, tokens, weight, shape));
+    if (changes.length === 0) return undefined;
+    return (stored) => changes.reduce((weight, change) => change(weight), ops.to(stored, "float32"));
   }
 
-  /** W + scaling·B·A, its rows brought to DoRA's lengths: [out, in]. */
-  #merged(path: string, lora: StoredLora, weight: Tensor, shape: readonly number[]): Tensor {
-    const [out, input] = shape as [number, number];
-    const { r, scaling } = this.#shapeOf(path);
-    const read = (part: keyof StoredLora, size: number[]) =>
-      this.#adapter.readFloat(lora[part], `${PREFIX}${path}.${LORA_KEYS[part]}`, size);
-    const delta = ops.mulScalar(ops.matmul(read("b", [out, r]), read("a", [r, input])), scaling);
-    const sum = ops.add(weight, delta);
-    if (!this.#adapter.config.use_dora) return sum;
-    const inverse = ops.rsqrt(ops.sumDim(ops.square(sum), 1)); // [out]
-    return ops.mul(sum, ops.unsqueeze(ops.mul(read("magnitude", [out]), inverse), 1));
+  #read(place: TensorLocation | undefined, key: string, shape: readonly number[]): Tensor {
+    return ops.to(this.#adapter.read(place, `${PREFIX}${key}`, shape), "float32");
+  }
+
+  /** W + scaling·B·A, less what the base was lessened by, its rows brought to DoRA's lengths; as W is stored. */
+  #merged(path: string, stored: Tensor): Tensor {
+    const { in: input, out, transposed } = this.#linears.get(path)!;
+    const turned = (x: Tensor) => (transposed ? ops.transpose(x, 0, 1) : x);
+    const { config } = this.#plan;
+    const shape = this.#shapeOf(path);
+    const places = this.#adapter.layers.get(path) ?? {};
+    const part = (name: keyof typeof LORA_KEYS, size: number[]) =>
+      this.#read(places[name], `${path}.${LORA_KEYS[name]}`, size);
+    const scaled = (b: Tensor, a: Tensor, factor: number) => ops.mulScalar(ops.matmul(b, a), factor);
+    let weight = turned(stored);
+    if (lessensBase(config)) {
+      const { initial } = firstWeights(config, shape, [out, input], () => turned(stored));
+      weight = ops.add(weight, scaled(initial!.b, initial!.a, -shape.scaling));
+    }
+    weight = ops.add(weight, scaled(part("b", [out, shape.r]), part("a", [shape.r, input]), shape.scaling));
+    if (config.use_dora) {
+      const lengths = ops.sqrt(ops.sumDim(ops.square(weight), 1)); // [out]
+      weight = ops.mul(weight, ops.unsqueeze(ops.div(part("magnitude", [out]), lengths), 1));
+    }
+    return turned(weight);
   }
 
   /** The matrix with the trained rows in it. */
-  #withRows(path: string, place: TensorLocation, weight: Tensor, shape: readonly number[]): Tensor {
+  #withRows(path: string, tokens: readonly number[], weight: Tensor, shape: readonly number[]): Tensor {
     const [size, width] = shape as [number, number];
-    const tokens = this.#adapter.tokensOf(path);
-    const foreign = tokens.find((token) => token >= size);
-    if (foreign !== undefined) {
-      throw new UserError(
-        `${this.#adapter.where}trainable_token_indices: ${foreign} is none of the ${size} rows of '${path}'`,
-      );
-    }
-    const trained = this.#adapter.readFloat(place, `${PREFIX}${path}.${TOKENS_KEY}`, [tokens.length, width]);
+    const trained = this.#read(this.#adapter.rows.get(path), `${path}.${TOKENS_KEY}`, [tokens.length, width]);
     const order = Int32Array.from({ length: size }, (_, row) => row);
     for (const [i, token] of tokens.entries()) order[token] = size + i;
     return ops.indexSelect(ops.cat([weight, trained]), 0, ops.int64(order));
   }
 }
 
-const EMBEDDING = "model.embed_tokens.weight";
+/** @throws UserError for numbers that are not finite */
+async function finiteBytes(name: string, make: () => Tensor): Promise<Uint8Array> {
+  const [made, check] = noGrad(() =>
+    scope(() => {
+      const result = make();
+      // Row-major, and 0 times each number: NaN where one is not finite.
+      return [ops.reshape(result, [-1]), ops.sum(ops.mulScalar(ops.to(result, "float32"), 0))] as const;
+    }),
+  );
+  try {
+    if ((await check.item()) !== 0) {
+      throw new UserError(
+        `merging: '${name}' would have numbers that are infinite or NaN. The adapter is broken, or --dtype float16, which ends at 65504, is too small for it.`,
+      );
+    }
+    return await made.bytes();
+  } finally {
+    made.dispose();
+    check.dispose();
+  }
+}

@@ -2,11 +2,13 @@
 import { join } from "node:path";
 import { ADAPTER_CONFIG } from "../files/modelFolder.js";
 import { resolveWeights, type TensorLocation } from "../files/weights.js";
+import type { ModelDescription } from "../models/description.js";
 import { dtypeOf, StoredTensors } from "../models/storedTensors.js";
 import { UserError } from "../support/errors.js";
 import { ops, type Tensor } from "../torch/index.js";
 import { PREFIX, readAdapterConfig } from "./adapterConfig.js";
 import type { LoraConfig } from "./config.js";
+import type { AdapterPlan } from "./plan.js";
 
 /** The tensors of one layer's adapter, by the names of `LoraWeights`. */
 export interface StoredLora {
@@ -76,17 +78,6 @@ export class StoredAdapter {
     else throw new UserError(`adapter: ${this.folder} has the weight '${key}', which slimtune has no place for`);
   }
 
-  /** Which rows of a module's matrix are trained, in the order of the stored ones. */
-  tokensOf(path: string): readonly number[] {
-    const { trainable_token_indices: given } = this.config;
-    if (Array.isArray(given)) return given;
-    const key = Object.keys(given ?? {}).find((name) => path === name || path.endsWith(name));
-    if (key === undefined) {
-      throw new UserError(`${this.where}trainable_token_indices does not say which tokens '${path}' has rows of`);
-    }
-    return given![key]!;
-  }
-
   /** A view of the file's bytes. @throws UserError for another shape */
   read(place: TensorLocation | undefined, name: string, shape: readonly number[]): Tensor {
     if (!place) {
@@ -105,6 +96,21 @@ export class StoredAdapter {
   readFloat(place: TensorLocation | undefined, name: string, shape: readonly number[]): Tensor {
     const tensor = this.read(place, name, shape);
     return dtypeOf(place!.info) === "float32" ? tensor : ops.to(tensor, "float32");
+  }
+
+  /** @throws UserError for weights that the config has no place for */
+  refuseOthers({ paths, full, keptTied, rows }: AdapterPlan, { embedding, head }: ModelDescription): void {
+    const placed = [...(rows.embedding ? [embedding.path] : []), ...(rows.head ? [head.linear.path] : [])];
+    const copy = keptTied ? `${head.linear.path}.weight` : undefined; // of the embedding
+    const others = [
+      ...[...this.layers.keys()].filter((path) => !paths.includes(path)).map((path) => `${path}.${LORA_KEYS.a}`),
+      ...[...this.rows.keys()].filter((path) => !placed.includes(path)).map((path) => `${path}.${TOKENS_KEY}`),
+      ...[...this.full.keys()].filter((name) => !full.has(name) && name !== copy),
+    ];
+    if (others.length === 0) return;
+    throw new UserError(
+      `adapter: ${this.folder} has the weight '${PREFIX}${others[0]}', which fits no targeted layer or module of this model`,
+    );
   }
 
   close(): void {
