@@ -264,7 +264,8 @@ at::Tensor cappedAttention(const at::Tensor& q, const at::Tensor& k, const at::T
 
 /// One sequence after another by PyTorch's own ops, with their gradients: [N, heads·D].
 at::Tensor composed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef lengths,
-                    const AttentionSpec& spec) {
+                    std::optional<double> scale, double softcap, int64_t window) {
+  const AttentionSpec spec{scale, softcap, window};
   const bool grouped = q.size(1) != k.size(1);
   std::vector<at::Tensor> parts;
   int64_t start = 0;
@@ -309,7 +310,7 @@ at::Tensor packedAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   }
   if (q.is_cpu()) return PackedAttention::apply(q, k, v, lengths, std::optional<at::Tensor>(), false, spec).flatten(1);
   const GpuKernel kernel = gpuKernelFor(q, k, v, spec);
-  if (kernel == GpuKernel::none) return composed(q, k, v, lengths, spec);
+  if (kernel == GpuKernel::none) return composed(q, k, v, lengths, scale, softcap, spec.window);
   const std::optional<at::Tensor> begins = given ? *offsets : sequenceOffsets(lengths, q.device());
   return PackedAttention::apply(q, k, v, lengths, begins, kernel == GpuKernel::flash, spec).flatten(1);
 }
@@ -319,6 +320,10 @@ TORCH_LIBRARY_FRAGMENT(slimtune, library) {
       "packed_attention(Tensor q, Tensor k, Tensor v, int[] lengths, Tensor? offsets=None, float? scale=None, "
       "float softcap=0., int window=0) -> Tensor");
   library.impl("packed_attention", c10::DispatchKey::CompositeImplicitAutograd, packedAttention);
+  library.def(
+      "_packed_attention_composed(Tensor q, Tensor k, Tensor v, int[] lengths, float? scale, float softcap, int window) "
+      "-> Tensor");  // tests call it on the CPU
+  library.impl("_packed_attention_composed", c10::DispatchKey::CompositeImplicitAutograd, composed);
   library.def(
       "_packed_attention_forward(Tensor q, Tensor k, Tensor v, int[] lengths, Tensor? offsets, bool flash, float? scale, "
       "float softcap, int window) -> (Tensor, Tensor)");

@@ -30,22 +30,21 @@ const config = z.looseObject({
 /** Gemma 2's structure: each half has a norm after it, too. */
 export function gemma2Changes(
   config: Omit<z.output<z.ZodObject<ReturnType<typeof gemma2Fields>>>, "rope_parameters">,
-  root: string,
 ): Pick<Changes, "norm" | "biases" | "embedding" | "defaultTargets"> & Required<Pick<Changes, "attention" | "mlp">> {
   const norm = (path: string, size: number) => rmsNorm(path, size, config.rms_norm_eps, 1);
-  const ofLayer = (layer: number, name: string) => norm(`${root}.layers.${layer}.${name}`, config.hidden_size);
+  const ofHidden = (path: string) => norm(path, config.hidden_size);
   return {
     norm,
     biases: { qkv: config.attention_bias, o: config.attention_bias },
     embedding: { scale: Math.sqrt(config.hidden_size) },
-    attention: (layer) => ({
+    attention: (_layer, _path, parent) => ({
       scale: 1 / Math.sqrt(config.query_pre_attn_scalar),
-      postNorm: ofLayer(layer, "post_attention_layernorm"),
+      postNorm: ofHidden(`${parent}.post_attention_layernorm`),
     }),
-    mlp: (layer) => ({
+    mlp: (_layer, _path, parent) => ({
       activation: config.hidden_activation,
-      norm: ofLayer(layer, "pre_feedforward_layernorm"),
-      postNorm: ofLayer(layer, "post_feedforward_layernorm"),
+      norm: ofHidden(`${parent}.pre_feedforward_layernorm`),
+      postNorm: ofHidden(`${parent}.post_feedforward_layernorm`),
     }),
     defaultTargets: ["q_proj", "v_proj"],
   };
@@ -58,13 +57,13 @@ export const gemma2 = page({
   classes: { gemma2: "Gemma2ForCausalLM" },
   config,
   describe: (config, root) => {
-    const changes = gemma2Changes(config, root);
+    const changes = gemma2Changes(config);
     const windows = windowsOf(config, (layer) => layer % 2 === 0);
     return llamaLike(config, root, {
       ...changes,
       rope: rotation(config, headsOf(config).headDim),
-      attention: (layer, path) => ({
-        ...changes.attention(layer, path),
+      attention: (layer, path, parent) => ({
+        ...changes.attention(layer, path, parent),
         window: windows[layer],
         softcap: config.attn_logit_softcapping ?? undefined,
       }),

@@ -54,15 +54,15 @@ export const gemma3 = page({
   config,
   describe: (config, root) => {
     const { headDim } = headsOf(config);
-    const changes = gemma2Changes(config, root);
+    const changes = gemma2Changes(config);
     const windows = windowsOf(config, (layer) => (layer + 1) % config.sliding_window_pattern !== 0);
     const ropes = rotations(config);
     // transformers' multimodal class does not cap its logits.
     const softcap = root === "model" ? config.final_logit_softcapping : undefined;
     return llamaLike(config, root, {
       ...changes,
-      attention: (layer, path) => ({
-        ...changes.attention(layer, path),
+      attention: (layer, path, parent) => ({
+        ...changes.attention(layer, path, parent),
         window: windows[layer],
         rope: windows[layer] === undefined ? ropes.full : ropes.sliding,
         qkNorm: {

@@ -82,15 +82,18 @@ export function windowsOf(
   });
 }
 
-/** What an architecture does in another way than Llama; a function gets the number and the path of what it changes. */
+/** What an architecture does in another way than Llama. */
 export interface Changes {
+  /** Names of modules, where they are others. */
+  names?: { layers?: string; attention?: string };
   /** The norms of the whole hidden size. */
   norm: (path: string, size: number) => NormDescription;
   rope?: Rope;
   /** Which linear layers have one; none where left out. */
   biases?: { qkv?: boolean; o?: boolean; mlp?: boolean; head?: boolean };
-  attention?: (layer: number, path: string) => Partial<AttentionDescription>;
-  mlp?: (layer: number, path: string) => Partial<MlpDescription>;
+  /** Each gets the layer's number, the half's path and the layer's. */
+  attention?: (layer: number, path: string, parent: string) => Partial<AttentionDescription>;
+  mlp?: (layer: number, path: string, parent: string) => Partial<MlpDescription>;
   layer?: Partial<Pick<LayerDescription, "parallel" | "residualScale">>;
   embedding?: Partial<ModelDescription["embedding"]>;
   head?: Partial<Pick<ModelDescription["head"], "scale" | "softcap">>;
@@ -108,10 +111,10 @@ export type Described = Omit<ModelDescription, "source" | "modelType" | "spellin
 export function llamaLike(config: DecoderConfig, root: string, changes: Changes): Described {
   const { hidden_size: hidden, intermediate_size: inner, vocab_size: vocab } = config;
   const { heads, kvHeads, headDim } = headsOf(config);
-  const { norm, rope, biases = {} } = changes;
+  const { names, norm, rope, biases = {} } = changes;
   const layers = Array.from({ length: config.num_hidden_layers }, (_, index): LayerDescription => {
-    const path = `${root}.layers.${index}`;
-    const [attention, mlp] = [`${path}.self_attn`, `${path}.mlp`];
+    const path = `${root}.${names?.layers ?? "layers"}.${index}`;
+    const [attention, mlp] = [`${path}.${names?.attention ?? "self_attn"}`, `${path}.mlp`];
     return {
       path,
       parallel: false,
@@ -133,7 +136,7 @@ export function llamaLike(config: DecoderConfig, root: string, changes: Changes)
         rope,
         dropout: 0,
         weightDropout: config.attention_dropout,
-        ...changes.attention?.(index, attention),
+        ...changes.attention?.(index, attention, path),
       },
       mlp: {
         kind: "gated",
@@ -146,7 +149,7 @@ export function llamaLike(config: DecoderConfig, root: string, changes: Changes)
         size: inner,
         activation: config.hidden_act,
         dropout: 0,
-        ...changes.mlp?.(index, mlp),
+        ...changes.mlp?.(index, mlp, path),
       },
     };
   });
