@@ -15,6 +15,8 @@ import {
   setRequiresGrad,
   type Tensor,
 } from "../src/torch/index.js";
+import { ACTIVATIONS, composedNorm } from "./support/compositions.js";
+import { gradcheck } from "./support/gradcheck.js";
 
 const ROWS = 7;
 const INPUT = 12;
@@ -27,7 +29,15 @@ interface Case {
   compute: DType;
   /** How the weights are stored. */
   stored: DType;
-  residual?: boolean;
+  /** What its sum takes of the output. */
+  residual?: number;
+  norm?: "rms" | "layer";
+  offset?: number;
+  activation?: fused.Activation;
+  /** Without a gate: the activation alone. */
+  plainMlp?: boolean;
+  /** The stage's input is a part of a wider matrix. */
+  strided?: boolean;
   bias?: boolean;
   lora?: boolean;
   dropout?: boolean;
@@ -51,7 +61,8 @@ function draw(shape: number[], dtype: DType, trained: boolean): Tensor {
 
 interface Inputs {
   stage: Tensor[];
-  residual?: Tensor;
+  normBias?: Tensor | undefined;
+  residual?: Tensor | undefined;
   group: fused.LinearGroup;
 }
 
@@ -59,13 +70,14 @@ function inputsOf(one: Case): Inputs {
   const { compute, stored, trained = false } = one;
   const wide = compute === "bfloat16" || compute === "float16" ? "float32" : compute;
   const sizes = SIZES.slice(0, one.layers);
-  const row = () => draw([ROWS, INPUT], one.stage === "normed" ? wide : compute, true);
+  const row = () => draw([ROWS, one.strided ? 2 * INPUT + 1 : INPUT], one.stage === "normed" ? wide : compute, true);
   const optional = (wanted: boolean | undefined, make: (size: number) => Tensor) =>
     sizes.map((size, i) => (wanted && i !== 1 ? make(size) : undefined)); // the second layer goes without
+  const gates = () => (one.plainMlp ? [row()] : [row(), row()]);
   return {
-    stage:
-      one.stage === "plain" ? [row()] : one.stage === "gated" ? [row(), row()] : [row(), draw([INPUT], wide, trained)],
-    residual: one.residual ? draw([ROWS, sizes[0]!], wide, true) : undefined,
+    stage: one.stage === "plain" ? [row()] : one.stage === "gated" ? gates() : [row(), draw([INPUT], wide, trained)],
+    normBias: one.norm === "layer" ? draw([INPUT], stored, trained) : undefined,
+    residual: one.residual === undefined ? undefined : draw([ROWS, sizes[0]!], wide, true),
     group: {
       weights: sizes.map((size) => draw([size, INPUT], stored, trained)),
       biases: optional(one.bias, (size) => draw([size], stored, trained)),
@@ -77,20 +89,29 @@ function inputsOf(one: Case): Inputs {
   };
 }
 
-function fusedOutputs({ stage, layers: _, compute }: Case, { stage: x, residual, group }: Inputs): Tensor[] {
-  if (stage === "plain") return fused.linears(x[0]!, group, residual);
-  if (stage === "gated") return fused.gatedLinears(x[0]!, x[1]!, group, residual);
-  return fused.normedLinears(x[0]!, x[1]!, EPS, compute, group);
+const rows = ({ strided }: Case, x: Tensor) => (strided ? ops.narrow(x, 1, 3, INPUT) : x);
+const normOf = ({ norm = "rms", offset = 0 }: Case, { stage, normBias }: Inputs): fused.Norm => {
+  return { kind: norm, weight: stage[1]!, bias: normBias, eps: EPS, offset };
+};
+
+function fusedOutputs(one: Case, inputs: Inputs): Tensor[] {
+  const { stage: kind, compute, activation = "silu" } = one;
+  const { stage, group } = inputs;
+  const residual = inputs.residual && { x: inputs.residual, scale: one.residual! };
+  const x = rows(one, stage[0]!);
+  if (kind === "plain") return fused.linears(x, group, residual);
+  if (kind === "normed") return fused.normedLinears(x, normOf(one, inputs), compute, group);
+  return fused.gatedLinears(activation, x, stage[1] && rows(one, stage[1]), group, residual);
 }
 
-function composedOutputs({ stage, compute }: Case, { stage: x, residual, group }: Inputs): Tensor[] {
+function composedOutputs(one: Case, inputs: Inputs): Tensor[] {
+  const { stage: kind, compute, activation = "silu" } = one;
+  const { stage, residual, group } = inputs;
   const cast = (tensor: Tensor) => ops.to(tensor, compute);
-  let input = x[0]!;
-  if (stage === "gated") input = ops.mul(ops.silu(x[0]!), x[1]!);
-  if (stage === "normed") {
-    const inverse = ops.rsqrt(ops.addScalar(ops.mean(ops.square(input), -1, true), EPS));
-    input = cast(ops.mul(x[1]!, ops.mul(input, inverse)));
-  }
+  let input = rows(one, stage[0]!);
+  if (kind === "gated") input = ACTIVATIONS[activation](input);
+  if (kind === "gated" && stage[1]) input = ops.mul(input, rows(one, stage[1]));
+  if (kind === "normed") input = cast(composedNorm(input, normOf(one, inputs)));
   return group.weights.map((weight, i) => {
     const [bias, a, b, mask] = [group.biases[i], group.a[i], group.b[i], group.masks[i]];
     let y = ops.linear(input, cast(weight), bias && cast(bias));
@@ -98,7 +119,7 @@ function composedOutputs({ stage, compute }: Case, { stage: x, residual, group }
       const dropped = mask ? ops.mul(input, cast(mask)) : input;
       y = ops.add(y, ops.mulScalar(ops.linear(ops.linear(dropped, cast(a)), cast(b)), group.scalings[i]!));
     }
-    return residual ? ops.add(residual, y) : y;
+    return residual ? ops.add(residual, ops.mulScalar(y, one.residual!)) : y;
   });
 }
 
@@ -148,15 +169,40 @@ for (const stage of ["plain", "normed", "gated"] as const) {
     const layers = stage === "gated" ? 1 : 3;
     cases.push({ stage, layers, compute: "float64", stored: "float64", ...options });
     if (layers === 1 || stage === "plain") {
-      cases.push({ stage, layers: 1, compute: "float64", stored: "float64", residual: true, ...options });
+      for (const residual of [1, 0.3]) {
+        cases.push({ stage, layers: 1, compute: "float64", stored: "float64", residual, ...options });
+      }
     }
   }
   for (const stored of ["float32", "bfloat16", "float16"] as const) {
     cases.push({ stage, layers: 1, compute: "float32", stored, lora: true, bias: true });
   }
   for (const low of ["bfloat16", "float16"] as const) {
-    cases.push({ stage, layers: 1, compute: low, stored: low, lora: true, residual: stage !== "normed" });
+    cases.push({
+      stage,
+      layers: 1,
+      compute: low,
+      stored: low,
+      lora: true,
+      residual: stage === "normed" ? undefined : 1,
+    });
   }
+}
+for (const [compute, stored] of [
+  ["float64", "float64"],
+  ["float32", "float32"],
+  ["float32", "bfloat16"],
+  ["bfloat16", "bfloat16"],
+] as const) {
+  const trained = stored !== "bfloat16";
+  for (const norm of ["rms", "layer"] as const) {
+    cases.push({ stage: "normed", layers: 2, compute, stored, norm, offset: 1, trained, strided: true });
+  }
+  for (const activation of Object.keys(ACTIVATIONS) as fused.Activation[]) {
+    const one = { stage: "gated", layers: 1, compute, stored, activation, trained } as const;
+    cases.push({ ...one, strided: true, lora: true }, { ...one, plainMlp: true, bias: true, residual: 0.5 });
+  }
+  cases.push({ stage: "plain", layers: 1, compute, stored, residual: 2.5, bias: true, lora: true });
 }
 
 const tolerance: Partial<Record<DType, number>> = { float64: 1e-13, float32: 2e-6, bfloat16: 2e-2, float16: 2.5e-3 };
@@ -171,6 +217,71 @@ describe("fused linear layers equal their composition", () => {
     expect(actual.length).toBe(expected.length);
     for (const [i, values] of actual.entries()) {
       expect(difference(values, expected[i]!)).toBeLessThan(tolerance[one.compute]!);
+    }
+  });
+});
+
+const none = { biases: [undefined], a: [undefined], b: [undefined], scalings: [0], masks: [undefined] };
+
+describe("fused linear layers have the gradients of finite differences", () => {
+  it.each(["rms", "layer"] as const)("after a norm: %s", (kind) =>
+    gradcheck([[4, 6], [6], [6], [5, 6]], ([x, weight, bias, w]) => {
+      return fused.normedLinears(x!, { kind, weight: weight!, bias: bias!, eps: 1e-5, offset: 1 }, "float64", {
+        weights: [w!],
+        ...none,
+      })[0]!;
+    }),
+  );
+
+  // Moved by 0.1, no element of the waves is so near to 0 that a step would cross the corner of relu.
+  it.each(Object.keys(ACTIVATIONS) as fused.Activation[])("after a gate: %s", async (activation) => {
+    const shapes = [
+      [4, 6],
+      [4, 6],
+      [5, 6],
+      [4, 5],
+    ];
+    await gradcheck(shapes, ([gate, up, w, x]) => {
+      return fused.gatedLinears(
+        activation,
+        ops.addScalar(gate!, 0.1),
+        up!,
+        { weights: [w!], ...none },
+        { x: x!, scale: 0.4 },
+      )[0]!;
+    });
+    await gradcheck(
+      [
+        [4, 6],
+        [5, 6],
+      ],
+      ([gate, w]) => {
+        return fused.gatedLinears(activation, ops.addScalar(gate!, 0.1), undefined, { weights: [w!], ...none })[0]!;
+      },
+    );
+  });
+});
+
+/** Activations in float32 by themselves: through a unit matrix, which adds zeros. */
+describe("an activation in float32 has float32's digits", () => {
+  it.each(Object.keys(ACTIVATIONS) as fused.Activation[])("%s", async (activation) => {
+    const x = Float32Array.from({ length: 4001 }, (_, i) => (i - 2000) / 500); // -4 to 4
+    const values = (dtype: DType) =>
+      scope(() => {
+        const gate = ops.to(ops.float32(x, [x.length, 1]), dtype);
+        setRequiresGrad(gate, true);
+        const weights = [ops.to(ops.float32([1], [1, 1]), dtype)];
+        const [y] = fused.gatedLinears(activation, gate, undefined, { weights, ...none });
+        backward(ops.sum(y!));
+        return [ops.detach(y!), gradOf(gate)];
+      });
+    const [single, double] = [values("float32"), values("float64")];
+    leaves.push(...single, ...double);
+    const [y, slope] = (await Promise.all(single.map((tensor) => tensor.values()))) as Float32Array[];
+    const [wanted, wantedSlope] = (await Promise.all(double.map((tensor) => tensor.values()))) as Float64Array[];
+    for (const i of x.keys()) {
+      expect(Math.abs(y![i]! - wanted![i]!), `${x[i]}`).toBeLessThanOrEqual(1.5e-6 * Math.abs(wanted![i]!));
+      expect(Math.abs(slope![i]! - wantedSlope![i]!), `slope at ${x[i]}`).toBeLessThan(1e-6);
     }
   });
 });
@@ -216,7 +327,6 @@ describe("fused linear layers", () => {
         }),
       );
       const x = draw([2, width], dtype, true);
-      const none = { biases: [undefined], a: [undefined], b: [undefined], scalings: [0], masks: [undefined] };
       leaves.push(weight);
       scope(() => backward(ops.sum(fused.linears(x, { weights: [weight], ...none })[0]!)));
       const gradient = gradOf(x);
@@ -228,19 +338,44 @@ describe("fused linear layers", () => {
   it("give no gradient to what is frozen, and record nothing where nothing is trained", async () => {
     const weight = draw([4, INPUT], "float32", false);
     const x = draw([ROWS, INPUT], "float32", false);
-    const none = { biases: [undefined], a: [undefined], b: [undefined], scalings: [0], masks: [undefined] };
     const [y] = fused.linears(x, { weights: [weight], ...none });
     leaves.push(y!);
     expect(y!.info.requiresGrad).toBe(false);
   });
 
   it("name a wrong shape", async () => {
-    const none = { biases: [undefined], a: [undefined], b: [undefined], scalings: [0], masks: [undefined] };
     const outputs = fused.linears(draw([2, 3], "float32", false), {
       weights: [draw([4, 5], "float32", false)],
       ...none,
     });
     leaves.push(...outputs);
     await expect(flush()).rejects.toThrow("expected a weight [out, 3], got [4, 5]");
+  });
+
+  it.each<[string, (x: Tensor) => Tensor[], string]>([
+    [
+      "an activation that is none",
+      (x) => fused.gatedLinears("swish" as fused.Activation, x, undefined, { weights: [x], ...none }),
+      "an activation is silu, gelu, gelu_tanh, relu2 or relu, not 'swish'",
+    ],
+    [
+      "a norm that is none",
+      (x) => {
+        const norm = { kind: "batch" as "rms", weight: ops.zeros([3]), eps: 0, offset: 0 };
+        return fused.normedLinears(x, norm, "float32", { weights: [x], ...none });
+      },
+      "a norm is rms or layer, not 'batch'",
+    ],
+    [
+      "a norm's bias of another size",
+      (x) => {
+        const norm = { kind: "layer" as const, weight: ops.zeros([3]), bias: ops.zeros([2]), eps: 0, offset: 0 };
+        return fused.normedLinears(x, norm, "float32", { weights: [x], ...none });
+      },
+      "weight and bias [3] of a floating dtype, got [2]",
+    ],
+  ])("refuse %s", async (_, run, message) => {
+    leaves.push(...scope(() => run(ops.zeros([2, 3]))));
+    await expect(flush()).rejects.toThrow(message);
   });
 });

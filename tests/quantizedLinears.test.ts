@@ -102,7 +102,7 @@ describe.each(Object.keys(kinds))("a weight in %s", (kind) => {
   it("has the gradients of finite differences, with LoRA, a norm, a mask and a bias", () =>
     gradcheck([[4, 18], [18], [3, 18], [7, 3]], ([x, norm, a, b]) => {
       const [weight, ...scales] = kinds[kind]!(dense([7, 18], 1, "float32"));
-      return fused.normedLinears(x!, norm!, 1e-5, "float64", {
+      return fused.normedLinears(x!, { kind: "rms", weight: norm!, eps: 1e-5, offset: 0 }, "float64", {
         weights: [weight!],
         scales: [scales],
         biases: [dense([7], 8, "float64")],

@@ -1,5 +1,5 @@
 /** The rotary embedding against its composition of PyTorch's ops, result and gradient. */
-import { afterEach, expect, it } from "vitest";
+import { afterEach, describe, expect, it } from "vitest";
 import {
   backward,
   type DType,
@@ -14,22 +14,28 @@ import {
   setRequiresGrad,
   type Tensor,
 } from "../src/torch/index.js";
+import { composedRope } from "./support/compositions.js";
+import { gradcheck } from "./support/gradcheck.js";
 
 afterEach(async () => {
   await flush();
   expect(liveTensors()).toBe(0);
 });
 
-/** x·cos + rotateHalf(x)·sin with tables of whole width, as transformers computes it. */
-function composed(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
-  const half = x.shape[2]! / 2;
-  const whole = (table: Tensor) => ops.unsqueeze(ops.cat([table, table], 1), 1);
-  const turned = ops.cat([ops.neg(ops.narrow(x, 2, half, half)), ops.narrow(x, 2, 0, half)], 2);
-  return ops.add(ops.mul(x, whole(cos)), ops.mul(turned, whole(sin)));
+interface Case {
+  shape: [tokens: number, heads: number, dim: number];
+  /** How many elements of a head are turned. */
+  turned?: number;
+  interleaved?: boolean;
+  norm?: "rms" | "layer";
+  /** The heads are a part of a wider matrix. */
+  strided?: boolean;
 }
 
-async function compare(shape: [number, number, number], dtype: DType, { strided = false } = {}): Promise<number> {
+/** Result and all gradients of a rope, from the same random numbers. */
+async function run(rope: typeof fused.rope, one: Case, dtype: DType): Promise<Float64Array[]> {
   manualSeed(3);
+  const { shape, strided = false, interleaved = false, norm: kind } = one;
   const [tokens, heads, dim] = shape;
   const table = dtype === "float64" ? "float64" : "float32";
   const draw = (size: number[], type: DType) => {
@@ -37,45 +43,94 @@ async function compare(shape: [number, number, number], dtype: DType, { strided 
     ops.normal_(x, 0, 1);
     return ops.clone(ops.to(x, type));
   };
-  const results: Float64Array[][] = [];
   const tensors = scope(() => {
-    const [angles, wide, weights] = noGrad(() => [
-      draw([tokens, dim / 2], table),
+    const [angles, wide, weight, bias, weights] = noGrad(() => [
+      draw([tokens, (one.turned ?? dim) / 2], table),
       draw([tokens, strided ? 2 * heads * dim : heads * dim], dtype),
+      draw([dim], table),
+      draw([dim], table),
       draw(shape, "float64"),
-    ]);
-    const [cos, sin] = [ops.cos(angles!), ops.sin(angles!)];
-    setRequiresGrad(wide!, true);
-    return [composed, fused.rope].flatMap((turn) => {
-      const rows = ops.reshape(strided ? ops.narrow(wide!, 1, heads * dim, heads * dim) : wide!, shape);
-      const y = turn(rows, cos, sin);
-      backward(ops.sum(ops.mul(ops.to(y, "float64"), weights!)));
-      const gradient = ops.clone(gradOf(wide!));
-      noGrad(() => ops.zero_(gradOf(wide!)));
-      return [ops.detach(y), gradient];
-    });
+    ]) as [Tensor, Tensor, Tensor, Tensor, Tensor];
+    const leaves = kind === "layer" ? [wide, weight, bias] : kind === "rms" ? [wide, weight] : [wide];
+    for (const leaf of leaves) setRequiresGrad(leaf, true);
+    const norm = kind && { kind, weight, bias: kind === "layer" ? bias : undefined, eps: 1e-5, offset: 0.5 };
+    const rows = ops.reshape(strided ? ops.narrow(wide, 1, heads * dim, heads * dim) : wide, shape);
+    const y = rope(rows, ops.cos(angles), ops.sin(angles), { interleaved, norm });
+    backward(ops.sum(ops.mul(ops.to(y, "float64"), weights)));
+    return [ops.to(ops.detach(y), dtype), ...leaves.map(gradOf)];
   });
-  for (const tensor of tensors) {
-    results.push([Float64Array.from(await tensor.values(), Number)]);
-    tensor.dispose();
-  }
-  const [y, dx, fusedY, fusedDx] = results.map(([values]) => values!);
-  const worst = (a: Float64Array, b: Float64Array) => a.reduce((most, x, i) => Math.max(most, Math.abs(x - b[i]!)), 0);
-  return Math.max(worst(y!, fusedY!), worst(dx!, fusedDx!));
+  const values = await Promise.all(tensors.map(async (tensor) => Float64Array.from(await tensor.values(), Number)));
+  for (const tensor of tensors) tensor.dispose();
+  return values;
 }
 
-it.each([
-  ["float64", 1e-14],
-  ["float32", 1e-6],
+async function compare(one: Case, dtype: DType): Promise<number> {
+  const [expected, actual] = [await run(composedRope, one, dtype), await run(fused.rope, one, dtype)];
+  expect(actual.length).toBe(expected.length);
+  const worst = (a: Float64Array, b: Float64Array) =>
+    a.reduce((most, x, i) => Math.max(most, Math.abs(x - b[i]!) / (1 + Math.abs(x))), 0);
+  return Math.max(...actual.map((values, i) => worst(values, expected[i]!)));
+}
+
+const shapes: Case["shape"][] = [
+  [1, 1, 2],
+  [5, 3, 6],
+  [300, 9, 64],
+];
+
+describe.each([
+  ["float64", 1e-13],
+  ["float32", 4e-6],
   ["bfloat16", 0.04],
-] as const)("equals its composition in %s", async (dtype, tolerance) => {
-  for (const shape of [
-    [1, 1, 2],
-    [5, 3, 6],
-    [300, 9, 64],
-  ] as [number, number, number][]) {
-    expect(await compare(shape, dtype)).toBeLessThan(tolerance);
-    expect(await compare(shape, dtype, { strided: true })).toBeLessThan(tolerance);
-  }
-  expect(await compare([0, 2, 4], dtype)).toBe(0);
+] as const)("equals its composition in %s", (dtype, tolerance) => {
+  it.each([false, true])("whole heads, interleaved: %s", async (interleaved) => {
+    for (const shape of shapes) {
+      for (const strided of [false, true]) {
+        expect(await compare({ shape, interleaved, strided }, dtype)).toBeLessThan(tolerance);
+      }
+    }
+    expect(await compare({ shape: [0, 2, 4], interleaved }, dtype)).toBe(0);
+  });
+
+  it.each([false, true])("parts of heads, interleaved: %s", async (interleaved) => {
+    for (const [dim, turned] of [
+      [80, 32],
+      [7, 4],
+      [4, 0],
+    ] as const) {
+      for (const strided of [false, true]) {
+        expect(await compare({ shape: [9, 3, dim], turned, interleaved, strided }, dtype)).toBeLessThan(tolerance);
+      }
+    }
+  });
+
+  it.each(["rms", "layer"] as const)("normed heads: %s", async (norm) => {
+    for (const one of [{}, { strided: true }, { turned: 24, interleaved: true }] satisfies Partial<Case>[]) {
+      expect(await compare({ shape: [40, 3, 64], norm, ...one }, dtype)).toBeLessThan(2 * tolerance);
+    }
+  });
+});
+
+describe("has the gradients of finite differences", () => {
+  const tables = (x: Tensor) => [ops.cos(x), ops.sin(x)] as const;
+  const angles = () =>
+    ops.fromBytes(
+      Float64Array.from({ length: 6 }, (_, i) => i * 0.7),
+      "float64",
+      [3, 2],
+    );
+  it.each([false, true])("interleaved: %s", (interleaved) =>
+    gradcheck([[3, 2, 5]], ([x]) => fused.rope(x!, ...tables(angles()), { interleaved })),
+  );
+  it.each(["rms", "layer"] as const)("normed: %s", (kind) =>
+    gradcheck([[3, 2, 5], [5], [5]], ([x, weight, bias]) =>
+      fused.rope(x!, ...tables(angles()), { norm: { kind, weight: weight!, bias: bias!, eps: 1e-5, offset: 1 } }),
+    ),
+  );
+});
+
+it("refuses angles of more than a head", async () => {
+  const y = scope(() => fused.rope(ops.zeros([2, 1, 4]), ops.zeros([2, 3]), ops.zeros([2, 3])));
+  await expect(y.values()).rejects.toThrow("expected cos and sin [2, at most 2]");
+  y.dispose();
 });

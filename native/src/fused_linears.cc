@@ -9,8 +9,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "linear_group.h"
 #include "quantized_weight.h"
-#include "stages.h"
 #include "weight_product.h"
 
 namespace slimtune {
@@ -18,26 +18,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-using OptionalTensors = c10::List<std::optional<at::Tensor>>;
-
-enum class Stage { plain, normed, gated };
-
-/// Where a layer's tensors stand in the list of inputs; -1: it has none. The weight is stored in `parts` of them.
-struct Layer {
-  int64_t weight, parts, bias = -1, a = -1, b = -1, mask = -1;
-  double scaling = 0;
-  int64_t rankBegin = 0, rank = 0;  // its columns of the low-rank product
-};
-
-struct Group : torch::CustomClassHolder {
-  Stage stage = Stage::plain;
-  double eps = 0;
-  at::ScalarType compute = at::kFloat;
-  int64_t residual = -1;
-  int64_t ranks = 0;
-  std::vector<Layer> layers;
-  bool dropout = false;
-};
 
 at::TensorList weightOf(const Layer& layer, at::TensorList tensors) { return tensors.slice(layer.weight, layer.parts); }
 
@@ -53,12 +33,13 @@ at::Tensor stackedA(const Group& group, at::TensorList tensors) {
 }
 
 /// The input of the products, [N, in], in the compute dtype.
-at::Tensor stageForward(const Group& group, at::TensorList tensors, at::Tensor& inverseRms) {
+at::Tensor stageForward(const Group& group, at::TensorList tensors, at::Tensor& statistics) {
+  const auto last = [&](int64_t count) { return group.stageTensors == count ? tensors[count - 1] : at::Tensor(); };
   switch (group.stage) {
     case Stage::normed:
-      return rmsNorm(tensors[0], tensors[1], group.eps, group.compute, inverseRms);
+      return normRows(group.norm, tensors[0], tensors[1], last(3), group.compute, statistics);
     case Stage::gated:
-      return gate(tensors[0], tensors[1]);
+      return gateRows(group.activation, tensors[0], last(2));
     default:
       return tensors[0];
   }
@@ -80,8 +61,8 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
                                const c10::intrusive_ptr<Group>& shared) {
     at::AutoDispatchBelowADInplaceOrView below;
     const Group& group = *shared;
-    at::Tensor inverseRms;
-    const at::Tensor input = stageForward(group, tensors, inverseRms);
+    at::Tensor statistics;  // the norm's
+    const at::Tensor input = stageForward(group, tensors, statistics);
     const int64_t rows = input.size(0);
     at::Tensor low;  // [N, Σ r]
     if (group.ranks > 0) {
@@ -102,7 +83,8 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
       const at::TensorList weight = weightOf(layer, tensors);
       at::Tensor y;
       bool begun = false;
-      const bool addsInPlace = group.residual >= 0 && tensors[group.residual].scalar_type() == group.compute;
+      const bool addsInPlace = group.residual >= 0 && group.residualScale == 1 &&
+                               tensors[group.residual].scalar_type() == group.compute;
       if (addsInPlace) {
         y = tensors[group.residual].clone(at::MemoryFormat::Contiguous);
         begun = true;
@@ -123,12 +105,13 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
         y.addmm_(low.narrow(1, layer.rankBegin, layer.rank), castTo(tensors[layer.b], group.compute).t(), 1,
                  layer.scaling);
       }
-      results.push_back(group.residual >= 0 && !addsInPlace ? at::add(tensors[group.residual], y) : y);
+      const bool addsAfter = group.residual >= 0 && !addsInPlace;
+      results.push_back(addsAfter ? at::add(tensors[group.residual], y, group.residualScale) : y);
     }
     variable_list saved = tensors.vec();
     if (group.residual >= 0) saved[group.residual] = at::Tensor();
     saved.push_back(low);
-    saved.push_back(inverseRms);
+    saved.push_back(statistics);
     context->save_for_backward(std::move(saved));
     context->saved_data["group"] = c10::IValue::make_capsule(shared);
     context->set_materialize_grads(false);
@@ -141,12 +124,12 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
     const variable_list saved = context->get_saved_variables();
     const size_t count = saved.size() - 2;
     const at::Tensor& low = saved[count];
-    const at::Tensor& inverseRms = saved[count + 1];
+    const at::Tensor& statistics = saved[count + 1];
     variable_list result(count + 1);  // the last is the group's own place
     const auto needs = [&](int64_t tensor) { return tensor >= 0 && context->needs_input_grad(tensor); };
 
-    bool inputTrains = needs(0);
-    if (group.stage != Stage::plain) inputTrains = inputTrains || needs(1);
+    bool inputTrains = false;
+    for (int64_t i = 0; i < group.stageTensors; i++) inputTrains = inputTrains || needs(i);
     bool usesInput = false;  // a gradient of a weight is a product with the input
     for (const Layer& layer : group.layers) usesInput = usesInput || needs(layer.weight) || needs(layer.a);
     at::Tensor input;
@@ -168,7 +151,8 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
       if (!gradients[i].defined()) continue;
       const Layer& layer = group.layers[i];
       if (needs(group.residual)) result[group.residual] = gradients[i];
-      const at::Tensor dy = castTo(gradients[i].contiguous(), group.compute);
+      const bool scaled = group.residualScale != 1;
+      const at::Tensor dy = castTo(scaled ? gradients[i] * group.residualScale : gradients[i].contiguous(), group.compute);
       if (inputTrains) product(dy, weightOf(layer, saved));
       if (needs(layer.weight)) result[layer.weight] = weightGradient(saved[layer.weight], dy.t(), input);
       if (needs(layer.bias)) result[layer.bias] = castTo(at::sum(dy, {0}), saved[layer.bias].scalar_type());
@@ -207,14 +191,20 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
     if (!dInput.defined()) return result;
     switch (group.stage) {
       case Stage::normed: {
-        at::Tensor dWeight;
-        result[0] = rmsNormBackward(dInput, saved[0], saved[1], inverseRms, needs(1) ? &dWeight : nullptr);
-        result[1] = dWeight;
+        const bool biased = group.stageTensors == 3;
+        const NormGradients made = normBackward(dInput, saved[0], saved[1], biased ? saved[2] : at::Tensor(), statistics,
+                                                group.norm.offset, needs(1), biased && needs(2));
+        result[0] = made.x, result[1] = made.weight;
+        if (biased) result[2] = made.bias;
         break;
       }
-      case Stage::gated:
-        std::tie(result[0], result[1]) = gateBackward(dInput, saved[0], saved[1]);
+      case Stage::gated: {
+        const bool beside = group.stageTensors == 2;
+        const auto [dGate, dUp] = gateBackward(group.activation, dInput, saved[0], beside ? saved[1] : at::Tensor());
+        result[0] = dGate;
+        if (beside) result[1] = dUp;
         break;
+      }
       default:
         result[0] = dInput;
     }
@@ -222,132 +212,75 @@ struct FusedLinears : torch::autograd::Function<FusedLinears> {
   }
 };
 
-/// Checks the arguments and collects the defined tensors; `tensors` holds the stage's inputs already.
-std::vector<at::Tensor> apply(c10::intrusive_ptr<Group> group, variable_list tensors, int64_t rows, int64_t width,
-                              const std::optional<at::Tensor>& residual, at::TensorList weights,
-                              at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a, const OptionalTensors& b,
-                              at::ArrayRef<double> scalings, const OptionalTensors& masks) {
-  const size_t count = parts.size();
-  TORCH_CHECK(count > 0, "no weights");
-  int64_t stored = 0;
-  for (const int64_t part : parts) {
-    TORCH_CHECK(part >= 1 && part <= 6, "a weight is stored in 1 to 6 tensors, not in ", part);
-    stored += part;
-  }
-  TORCH_CHECK(static_cast<size_t>(stored) == weights.size(), "parts must add up to the ", weights.size(), " tensors of weights");
-  TORCH_CHECK(biases.size() == count && a.size() == count && b.size() == count && scalings.size() == count &&
-                  masks.size() == count,
-              "biases, a, b, scalings and masks must be as many as the ", count, " weights");
-  TORCH_CHECK(at::isFloatingType(group->compute), "cannot compute in ", group->compute);
-  const auto floating = [](const at::Tensor& x, const char* name) {
-    TORCH_CHECK(at::isFloatingType(x.scalar_type()) && x.layout() == at::kStrided, name, " must be a dense tensor of a floating dtype");
-  };
-  const auto append = [&](const at::Tensor& x) {
-    tensors.push_back(x);
-    return static_cast<int64_t>(tensors.size()) - 1;
-  };
-  if (residual && residual->defined()) {
-    TORCH_CHECK(count == 1, "a residual is added to one layer, not to ", count);
-    TORCH_CHECK(residual->scalar_type() == at::kFloat || residual->scalar_type() == group->compute,
-                "the residual must be float32 or of the compute dtype");
-    TORCH_CHECK(residual->dim() == 2 && residual->size(0) == rows && residual->size(1) == weights[0].size(0),
-                "expected a residual [", rows, ", ", weights[0].size(0), "], got ", residual->sizes());
-    group->residual = append(*residual);
-  }
-  for (size_t i = 0, next = 0; i < count; next += parts[i++]) {
-    const at::TensorList weight = weights.slice(next, parts[i]);
-    checkWeight(weight);
-    TORCH_CHECK(weightColumns(weight) == width, "expected a weight [out, ", width, "], got [", weightRows(weight), ", ",
-                weightColumns(weight), "]");
-    const int64_t out = weightRows(weight);
-    Layer layer{.weight = static_cast<int64_t>(tensors.size()), .parts = parts[i]};
-    for (const at::Tensor& part : weight) append(part);
-    const auto optional = [&](const OptionalTensors& list) {
-      const std::optional<at::Tensor> x = list.get(i);
-      return x && x->defined() ? *x : at::Tensor();
-    };
-    if (const at::Tensor bias = optional(biases); bias.defined()) {
-      floating(bias, "a bias");
-      TORCH_CHECK(bias.dim() == 1 && bias.size(0) == out, "expected a bias [", out, "], got ", bias.sizes());
-      layer.bias = append(bias);
-    }
-    const at::Tensor down = optional(a), up = optional(b), mask = optional(masks);
-    TORCH_CHECK(down.defined() == up.defined(), "a and b come together");
-    TORCH_CHECK(down.defined() || !mask.defined(), "a mask without a");
-    if (down.defined()) {
-      floating(down, "a");
-      floating(up, "b");
-      TORCH_CHECK(down.dim() == 2 && down.size(1) == width && up.dim() == 2 && up.size(0) == out &&
-                      up.size(1) == down.size(0),
-                  "expected a [r, ", width, "] and b [", out, ", r], got ", down.sizes(), " and ", up.sizes());
-      layer.a = append(down);
-      layer.b = append(up);
-      layer.scaling = scalings[i];
-      layer.rankBegin = group->ranks;
-      layer.rank = down.size(0);
-      group->ranks += layer.rank;
-    }
-    if (mask.defined()) {
-      floating(mask, "a mask");
-      TORCH_CHECK(mask.dim() == 2 && mask.size(0) == rows && mask.size(1) == width, "expected a mask [", rows, ", ",
-                  width, "], got ", mask.sizes());
-      layer.mask = append(mask);
-      group->dropout = true;
-    }
-    group->layers.push_back(layer);
-  }
-  return FusedLinears::apply(at::TensorList(tensors), group);  // autograd looks into this kind of list only
-}
-
-c10::intrusive_ptr<Group> groupOf(Stage stage, at::ScalarType compute) {
-  auto group = c10::make_intrusive<Group>();
-  group->stage = stage;
-  group->compute = compute;
-  return group;
-}
+using MaybeTensor = std::optional<at::Tensor>;
 
 void checkRows(const at::Tensor& x, const char* name) {
   TORCH_CHECK(x.dim() == 2 && at::isFloatingType(x.scalar_type()) && x.layout() == at::kStrided, name,
               " must be [N, width] of a floating dtype, got ", x.sizes(), " of ", x.scalar_type());
 }
 
-std::vector<at::Tensor> linears(const at::Tensor& x, const std::optional<at::Tensor>& residual, at::TensorList weights,
-                                at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a, const OptionalTensors& b,
-                                at::ArrayRef<double> scalings, const OptionalTensors& masks) {
-  checkRows(x, "x");
-  return apply(groupOf(Stage::plain, x.scalar_type()), {x}, x.size(0), x.size(1), residual, weights, parts, biases, a, b,
-               scalings, masks);
+/// `stage`: what leads to the input, of which the first is [N, width].
+std::vector<at::Tensor> apply(const c10::intrusive_ptr<Group>& group, const variable_list& stage, const MaybeTensor& residual,
+                              double residualScale, const LayerArguments& layers) {
+  const int64_t rows = stage[0].size(0);
+  variable_list tensors = stage;
+  group->stageTensors = static_cast<int64_t>(tensors.size());
+  addLayers(*group, tensors, rows, stage[0].size(1), layers);
+  if (residual && residual->defined()) addResidual(*group, tensors, rows, *residual, residualScale);
+  return FusedLinears::apply(at::TensorList(tensors), group);  // autograd looks into this kind of list only
 }
 
-std::vector<at::Tensor> normedLinears(const at::Tensor& x, const at::Tensor& norm, double eps, at::ScalarType compute,
-                                      at::TensorList weights, at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a,
-                                      const OptionalTensors& b, at::ArrayRef<double> scalings,
+std::vector<at::Tensor> linears(const at::Tensor& x, const MaybeTensor& residual, double residualScale, at::TensorList weights,
+                                at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a,
+                                const OptionalTensors& b, at::ArrayRef<double> scalings, const OptionalTensors& masks) {
+  checkRows(x, "x");
+  const auto group = c10::make_intrusive<Group>();
+  group->compute = x.scalar_type();
+  return apply(group, {x}, residual, residualScale, {weights, parts, biases, a, b, scalings, masks});
+}
+
+std::vector<at::Tensor> normedLinears(const at::Tensor& x, const at::Tensor& normWeight, const MaybeTensor& normBias,
+                                      c10::string_view kind, double eps, double offset, at::ScalarType compute,
+                                      at::TensorList weights, at::IntArrayRef parts, const OptionalTensors& biases,
+                                      const OptionalTensors& a, const OptionalTensors& b, at::ArrayRef<double> scalings,
                                       const OptionalTensors& masks) {
   checkRows(x, "x");
-  TORCH_CHECK(norm.dim() == 1 && norm.size(0) == x.size(1) && at::isFloatingType(norm.scalar_type()),
-              "expected a norm weight [", x.size(1), "], got ", norm.sizes());
-  auto group = groupOf(Stage::normed, compute);
-  group->eps = eps;
-  return apply(group, {x, norm}, x.size(0), x.size(1), {}, weights, parts, biases, a, b, scalings, masks);
+  const auto group = c10::make_intrusive<Group>();
+  group->stage = Stage::normed;
+  group->norm = normOf(kind, eps, offset, normWeight, normBias.value_or(at::Tensor()), x.size(1));
+  group->compute = compute;
+  variable_list stage{x, normWeight};
+  if (normBias && normBias->defined()) stage.push_back(*normBias);
+  return apply(group, stage, {}, 1, {weights, parts, biases, a, b, scalings, masks});
 }
 
-std::vector<at::Tensor> gatedLinears(const at::Tensor& gate, const at::Tensor& up,
-                                     const std::optional<at::Tensor>& residual, at::TensorList weights,
-                                     at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a, const OptionalTensors& b,
-                                     at::ArrayRef<double> scalings, const OptionalTensors& masks) {
+std::vector<at::Tensor> gatedLinears(c10::string_view activation, const at::Tensor& gate, const MaybeTensor& up,
+                                     const MaybeTensor& residual, double residualScale, at::TensorList weights,
+                                     at::IntArrayRef parts, const OptionalTensors& biases, const OptionalTensors& a,
+                                     const OptionalTensors& b, at::ArrayRef<double> scalings, const OptionalTensors& masks) {
   checkRows(gate, "gate");
-  TORCH_CHECK(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(),
-              "gate and up must be alike, got ", gate.sizes(), " and ", up.sizes());
-  return apply(groupOf(Stage::gated, gate.scalar_type()), {gate, up}, gate.size(0), gate.size(1), residual, weights,
-               parts, biases, a, b, scalings, masks);
+  const auto group = c10::make_intrusive<Group>();
+  group->stage = Stage::gated;
+  group->activation = activationOf(activation);
+  group->compute = gate.scalar_type();
+  variable_list stage{gate};
+  if (up && up->defined()) {
+    TORCH_CHECK(gate.sizes() == up->sizes() && gate.scalar_type() == up->scalar_type() && up->layout() == at::kStrided,
+                "gate and up must be alike, got ", gate.sizes(), " and ", up->sizes());
+    stage.push_back(*up);
+  }
+  return apply(group, stage, residual, residualScale, {weights, parts, biases, a, b, scalings, masks});
 }
 
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
 #define SLIMTUNE_GROUP \
   "Tensor[] weights, int[] parts, Tensor?[] biases, Tensor?[] a, Tensor?[] b, float[] scalings, Tensor?[] masks"
-  library.def("linears(Tensor x, Tensor? residual, " SLIMTUNE_GROUP ") -> Tensor[]");
-  library.def("normed_linears(Tensor x, Tensor norm, float eps, ScalarType compute, " SLIMTUNE_GROUP ") -> Tensor[]");
-  library.def("gated_linears(Tensor gate, Tensor up, Tensor? residual, " SLIMTUNE_GROUP ") -> Tensor[]");
+  library.def("linears(Tensor x, Tensor? residual, float residual_scale, " SLIMTUNE_GROUP ") -> Tensor[]");
+  library.def(
+      "normed_linears(Tensor x, Tensor norm_weight, Tensor? norm_bias, str kind, float eps, float offset, ScalarType compute, "
+      SLIMTUNE_GROUP ") -> Tensor[]");
+  library.def("gated_linears(str activation, Tensor gate, Tensor? up, Tensor? residual, float residual_scale, " SLIMTUNE_GROUP
+              ") -> Tensor[]");
 #undef SLIMTUNE_GROUP
   library.impl("linears", c10::DispatchKey::CompositeImplicitAutograd, linears);
   library.impl("normed_linears", c10::DispatchKey::CompositeImplicitAutograd, normedLinears);

@@ -38,9 +38,9 @@ void multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool ad
 }
 
 void expBlock(const at::Tensor& logits, const at::Tensor& targets, int64_t first, const at::Tensor& statistics,
-              at::TensorList sums) {
+              at::TensorList sums, double cap) {
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("slimtune::_exp_block_", "").typed<decltype(expBlock)>();
-  op.call(logits, targets, first, statistics, sums);
+  op.call(logits, targets, first, statistics, sums, cap);
 }
 
 /// The targets as indices that are safe to use. A wrong one is told on the CPU at once; elsewhere nobody waits for it, and
@@ -65,13 +65,13 @@ at::Tensor checkedElsewhere(const at::Tensor& targets, int64_t classes, const at
   return targets.clamp(0, classes - 1);
 }
 
-/// One call: logits = Σ inputsᵢ · weightsᵢᵀ, [L, V].
+/// One call: logits = Σ inputsᵢ · weightsᵢᵀ, [L, V]; with a soft cap c, c·tanh(logits/c).
 class LinearCrossEntropy {
  public:
   variable_list inputs;   // [L, Kᵢ], of one dtype, the arithmetic's
   variable_list weights;  // [V, Kᵢ], of any dtype
   at::Tensor targets;     // [L]
-  double smoothing = 0, scale = 1;
+  double smoothing = 0, scale = 1, cap = 0;
   bool inputGradients = false;
   std::vector<bool> weightGradients;
   // Results:
@@ -90,7 +90,7 @@ class LinearCrossEntropy {
     loss = at::zeros({}, wide_);
     targets = checkedTargets(targets, classes_, loss);
     for (size_t i = 0; i < inputs.size(); i++) {
-      if (smoothing > 0) weightSums_.push_back(weights[i].sum(0, false, wide_.dtype().toScalarType()));
+      if (smoothing > 0 && cap == 0) weightSums_.push_back(weights[i].sum(0, false, wide_.dtype().toScalarType()));
       dInputs.push_back(inputGradients ? at::empty_like(inputs[i]) : at::Tensor());
       dWeights.push_back(weightGradients[i] ? at::zeros(weights[i].sizes(), wide_) : at::Tensor());
     }
@@ -116,6 +116,7 @@ class LinearCrossEntropy {
     at::Tensor statistics = at::zeros({3, count}, wide_);
     statistics[0].fill_(-std::numeric_limits<double>::infinity());
     const at::Tensor buffer = at::empty({count, keep_ ? classes_ : block_}, wide_);
+    CappedSmoothing smoothed = cap > 0 && smoothing > 0 ? cappedSmoothing(x) : CappedSmoothing{};
     variable_list mostAfter;  // of each block
     for (int64_t first = 0; first < classes_; first += block_) {
       const int64_t length = std::min(block_, classes_ - first);
@@ -125,7 +126,8 @@ class LinearCrossEntropy {
         rows.push_back(weights[i].narrow(0, first, length).to(x[i].scalar_type()));
         multiply(exps, x[i], rows[i].t(), i > 0);
       }
-      expBlock(exps, target, first, statistics, sums);
+      if (smoothed.logits.defined()) addSmoothing(smoothed, x, rows, exps, first);
+      expBlock(exps, target, first, statistics, sums, cap);
       if (keep_) mostAfter.push_back(statistics[0].clone());
       if (!inputGradients) continue;
       const at::Tensor factor = exps.to(x[0].scalar_type());
@@ -137,14 +139,16 @@ class LinearCrossEntropy {
     at::Tensor losses = most + total.log() - targetLogit * (1 - smoothing);
     for (size_t i = 0; i < weightSums_.size(); i++)
       losses -= x[i].to(weightSums_[i].scalar_type()).mv(weightSums_[i]) * (smoothing / classes_);  // ε · the mean logit
+    if (smoothed.logits.defined()) losses -= smoothed.logits * (smoothing / classes_);
     loss += losses.sum() * scale;
 
     // d loss / d logit = p - (1 - ε)·[target] - ε/V, where the target's p is 1 - others / total
-    const at::Tensor onTarget = (smoothing - others / total) * scale;  // [R]
+    at::Tensor onTarget = (smoothing - others / total) * scale;  // [R]
+    if (cap > 0) onTarget.mul_(1 - at::square(targetLogit / cap));
     for (size_t i = 0; i < sums.size(); i++) {
       at::Tensor& d = sums[i].mul_((scale / total).unsqueeze(1));
       d.addcmul_(weights[i].index_select(0, target).to(wide_.dtype()), onTarget.unsqueeze(1));
-      if (smoothing > 0) d.sub_(weightSums_[i], scale * smoothing / classes_);
+      if (smoothing > 0) d.sub_(cap > 0 ? smoothed.sums[i] : weightSums_[i], scale * smoothing / classes_);
       dInputs[i].narrow(0, begin, count).copy_(d);
     }
     for (size_t i = 0; i < x.size(); i++) {
@@ -158,18 +162,45 @@ class LinearCrossEntropy {
         multiply(d, exps.t(), (input * byRow.unsqueeze(1)).to(x[i].scalar_type()), true);
       }
       dWeights[i].index_add_(0, target, input * onTarget.unsqueeze(1));
-      if (smoothing > 0) dWeights[i].sub_(input.sum(0), scale * smoothing / classes_);
+      if (smoothing > 0 && cap == 0) dWeights[i].sub_(input.sum(0), scale * smoothing / classes_);
+    }
+  }
+
+  /// Under a soft cap the mean logit's gradient depends on each logit's slope: sums over the classes, of the capped logits
+  /// [R] and of slope · weight [R, Kᵢ].
+  struct CappedSmoothing {
+    at::Tensor logits;
+    variable_list sums;
+  };
+
+  CappedSmoothing cappedSmoothing(const variable_list& x) const {
+    CappedSmoothing made{at::zeros({x[0].size(0)}, wide_), {}};
+    for (const at::Tensor& input : x) made.sums.push_back(inputGradients ? at::zeros(input.sizes(), wide_) : at::Tensor());
+    return made;
+  }
+
+  /// Adds a block of classes, whose logits have no cap yet; `rows` are of the weights, [block, Kᵢ].
+  void addSmoothing(CappedSmoothing& to, const variable_list& x, const variable_list& rows, const at::Tensor& logits,
+                    int64_t first) {
+    const at::Tensor share = (logits / cap).tanh_();  // [R, block]
+    to.logits.add_(share.sum(1), cap);
+    const at::Tensor slope = (1 - at::square(share)).to(x[0].scalar_type());
+    for (size_t i = 0; i < x.size(); i++) {
+      if (inputGradients) multiply(to.sums[i], slope, rows[i], true);
+      if (!weightGradients[i]) continue;
+      at::Tensor d = dWeights[i].narrow(0, first, slope.size(1));
+      multiply(d, slope.t(), x[i] * (-scale * smoothing / static_cast<double>(classes_)), true);
     }
   }
 };
 
 struct LinearCrossEntropyFunction : torch::autograd::Function<LinearCrossEntropyFunction> {
   static at::Tensor forward(AutogradContext* context, at::TensorList inputs, at::TensorList weights,
-                            const at::Tensor& targets, double smoothing, double scale, bool recorded) {
+                            const at::Tensor& targets, double smoothing, double scale, double cap, bool recorded) {
     at::AutoDispatchBelowADInplaceOrView below;
     LinearCrossEntropy call;
     call.inputs = inputs.vec(), call.weights = weights.vec(), call.targets = targets;
-    call.smoothing = smoothing, call.scale = scale;
+    call.smoothing = smoothing, call.scale = scale, call.cap = cap;
     for (const at::Tensor& input : inputs) call.inputGradients |= recorded && input.requires_grad();
     for (const at::Tensor& weight : weights) call.weightGradients.push_back(recorded && weight.requires_grad());
     call.run();
@@ -186,7 +217,7 @@ struct LinearCrossEntropyFunction : torch::autograd::Function<LinearCrossEntropy
     context->saved_data.erase(found);
     for (at::Tensor& gradient : gradients)
       if (gradient.defined()) gradient.mul_(incoming[0]);
-    gradients.resize(gradients.size() + 4);  // targets, smoothing, scale, recorded
+    gradients.resize(gradients.size() + 5);  // targets, smoothing, scale, cap, recorded
     return gradients;
   }
 };
@@ -197,7 +228,7 @@ bool isComputed(const at::Tensor& x) {
 }
 
 at::Tensor linearCrossEntropy(at::TensorList inputs, at::TensorList weights, const at::Tensor& targets, double smoothing,
-                              double scale) {
+                              double scale, double softcap) {
   TORCH_CHECK(!inputs.empty() && inputs.size() == weights.size(), "expected as many weights as inputs, got ",
               weights.size(), " and ", inputs.size());
   TORCH_CHECK(targets.dim() == 1 && targets.scalar_type() == at::kLong, "expected targets [L] of int64, got ",
@@ -213,13 +244,14 @@ at::Tensor linearCrossEntropy(at::TensorList inputs, at::TensorList weights, con
     TORCH_CHECK(x.device() == targets.device() && weight.device() == targets.device(), "tensors on different devices");
   }
   TORCH_CHECK(smoothing >= 0 && smoothing <= 1, "the smoothing, ", smoothing, ", must be between 0 and 1");
-  return LinearCrossEntropyFunction::apply(inputs, weights, targets, smoothing, scale,
-                                           at::GradMode::is_enabled());
+  TORCH_CHECK(softcap >= 0 && std::isfinite(softcap), "the soft cap, ", softcap, ", must be 0 (none) or above");
+  return LinearCrossEntropyFunction::apply(inputs, weights, targets, smoothing, scale, softcap, at::GradMode::is_enabled());
 }
 
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
   library.def(
-      "linear_cross_entropy(Tensor[] inputs, Tensor[] weights, Tensor targets, float smoothing, float scale) -> Tensor");
+      "linear_cross_entropy(Tensor[] inputs, Tensor[] weights, Tensor targets, float smoothing, float scale, "
+      "float softcap=0.) -> Tensor");
   library.impl("linear_cross_entropy", c10::DispatchKey::CompositeImplicitAutograd, linearCrossEntropy);
   library.def("_checked_targets(Tensor targets, int classes, Tensor(a!) loss) -> Tensor");
   library.impl("_checked_targets", c10::DispatchKey::CPU, checkedOnCpu);

@@ -116,7 +116,19 @@ void composedDequantize(at::TensorList weight, int64_t begin, const at::Tensor& 
   out.copy_((weight[2].index_select(0, halves.view(-1).to(at::kInt)) * scales).view(out.sizes()));
 }
 
+/// slimtune::dequantize: a stored weight as numbers, [out, in].
+at::Tensor dequantize(at::TensorList weight, at::ScalarType dtype) {
+  TORCH_CHECK(at::isFloatingType(dtype), "numbers of a weight cannot be ", dtype);
+  checkWeight(weight);
+  TORCH_CHECK(weight.size() > 1, "a dense weight is numbers already");
+  const at::Tensor out = at::empty({weightRows(weight), weightColumns(weight)}, weight[0].options().dtype(dtype));
+  dequantizeRows(weight, 0, out);
+  return out;
+}
+
 TORCH_LIBRARY_FRAGMENT(slimtune, library) {
+  library.def("dequantize(Tensor[] weight, ScalarType dtype) -> Tensor");
+  library.impl("dequantize", c10::DispatchKey::CompositeExplicitAutograd, dequantize);
   library.def("_dequantize_rows(Tensor[] weight, int begin, Tensor(a!) out) -> ()");
 }
 TORCH_LIBRARY_IMPL(slimtune, CPU, library) { library.impl("_dequantize_rows", dequantizeOnCpu); }

@@ -22,19 +22,57 @@ function lists({ weights, scales, biases, a, b, scalings, masks }: LinearGroup):
   return [stored.flat(), stored.map(({ length }) => length), biases, a, b, scalings, masks];
 }
 
-/** x·Wᵀ + bias + scaling·((mask∘x)·Aᵀ)·Bᵀ for each layer, [N, out], and the residual added to it (one layer only). */
-export function linears(x: Tensor, group: LinearGroup, residual?: Tensor): Tensor[] {
-  return opMany("slimtune::linears", [x, residual, ...lists(group)], group.weights.length);
+/** How rows are normed: y = x̂ · (weight + offset) + bias. Native side: norm.cc. */
+export interface Norm {
+  /** rms: x̂ = x / √(mean x² + eps); layer: x̂ = (x - mean x) / √(variance x + eps) */
+  kind: "rms" | "layer";
+  weight: Tensor; // [W]
+  bias?: Tensor | undefined; // [W]
+  eps: number;
+  offset: number;
 }
 
-/** The same of rms-normed rows: x / rms(x) · norm, which is not kept but made again in the backward pass. */
-export function normedLinears(x: Tensor, norm: Tensor, eps: number, compute: DType, group: LinearGroup): Tensor[] {
-  return opMany("slimtune::normed_linears", [x, norm, eps, compute, ...lists(group)], group.weights.length);
+/** Of MLPs; gelu is the exact one, by erf, and relu2 is relu(x)². */
+export type Activation = "silu" | "gelu" | "gelu_tanh" | "relu2" | "relu";
+
+/** What an output is added to, times a factor: x + scale · output, in x's dtype. */
+export interface Residual {
+  x: Tensor; // [N, out]
+  scale: number;
 }
 
-/** The same of silu(gate)·up, which is not kept either. */
-export function gatedLinears(gate: Tensor, up: Tensor, group: LinearGroup, residual?: Tensor): Tensor[] {
-  return opMany("slimtune::gated_linears", [gate, up, residual, ...lists(group)], group.weights.length);
+/** x·Wᵀ + bias + scaling·((mask∘x)·Aᵀ)·Bᵀ for each layer, [N, out]; with a residual (one layer only) what it is added to. */
+export function linears(x: Tensor, group: LinearGroup, residual?: Residual): Tensor[] {
+  const args = [x, residual?.x, residual?.scale ?? 1, ...lists(group)];
+  return opMany("slimtune::linears", args, group.weights.length);
+}
+
+/** The same of normed rows, in the dtype `compute`, which are not kept but made again in the backward pass. */
+export function normedLinears(x: Tensor, norm: Norm, compute: DType, group: LinearGroup): Tensor[] {
+  const { weight, bias, kind, eps, offset } = norm;
+  const args = [x, weight, bias, kind, eps, offset, compute, ...lists(group)];
+  return opMany("slimtune::normed_linears", args, group.weights.length);
+}
+
+/** The same of activation(gate)·up, or of activation(gate) without an up; not kept either. Rows may have gaps. */
+export function gatedLinears(
+  activation: Activation,
+  gate: Tensor, // [N, I]
+  up: Tensor | undefined, // [N, I]
+  group: LinearGroup,
+  residual?: Residual,
+): Tensor[] {
+  const args = [activation, gate, up, residual?.x, residual?.scale ?? 1, ...lists(group)];
+  return opMany("slimtune::gated_linears", args, group.weights.length);
+}
+
+/**
+ * The norm by itself, over the last dimension of x, in `dtype`; or residual.x + scale · the normed, in the residual's
+ * dtype, rounded once. x is [N, W] or [N, heads, W], the residual and the result like it.
+ */
+export function norm(x: Tensor, norm: Norm, dtype: DType, residual?: Residual): Tensor {
+  const { weight, bias, kind, eps, offset } = norm;
+  return op("slimtune::norm", x, weight, bias, kind, eps, offset, dtype, residual?.x, residual?.scale ?? 1);
 }
 
 /** What a layer does with its scores, q·kᵀ·scale, before the softmax. */
@@ -71,12 +109,20 @@ export function sequenceOffsets(lengths: readonly number[], device: Device): Ten
   return fromBytes(begins, "int32", [begins.length], device);
 }
 
+export interface RopeOptions {
+  /** Pairs are (2i, 2i + 1), and not (i, i + R/2). */
+  interleaved?: boolean | undefined;
+  /** Each head is normed before it is turned; weight and bias are [D]. The normed heads are not kept. */
+  norm?: Norm | undefined;
+}
+
 /**
- * Rotary position embedding: the first half of each head against its second. x is [N, heads, D], cos and sin [N, D/2],
- * the result like x. Native side: rope.cc.
+ * Rotary position embedding of the first R elements of each head; the others pass through. x is [N, heads, D], cos and sin
+ * [N, R/2] with R ≤ D, the result like x. Native side: rope.cc.
  */
-export function rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
-  return op("slimtune::rope", x, cos, sin);
+export function rope(x: Tensor, cos: Tensor, sin: Tensor, { interleaved = false, norm }: RopeOptions = {}): Tensor {
+  const normed = norm ? [norm.weight, norm.bias, norm.kind, norm.eps, norm.offset] : [];
+  return op("slimtune::rope", x, cos, sin, interleaved, ...normed);
 }
 
 /**
@@ -86,6 +132,7 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
  * @param weights each [V, Kᵢ], of any floating dtype
  * @param targets [L], int64, each a class
  * @param smoothing share of each target that is spread evenly over the classes
+ * @param softcap c > 0: the logits are c·tanh(logits / c)
  */
 export function linearCrossEntropy(
   inputs: readonly Tensor[],
@@ -93,8 +140,9 @@ export function linearCrossEntropy(
   targets: Tensor,
   smoothing: number,
   scale: number,
+  softcap = 0,
 ): Tensor {
-  return op("slimtune::linear_cross_entropy", inputs, weights, targets, smoothing, scale);
+  return op("slimtune::linear_cross_entropy", inputs, weights, targets, smoothing, scale, softcap);
 }
 
 /**
@@ -108,4 +156,9 @@ export function quantize4bit(weight: Tensor, type: "nf4" | "fp4", doubleQuantiza
 /** The tensors of a weight in 8 bits: codes int8 [out, in], and the largest magnitude of each row, [out]. */
 export function quantize8bit(weight: Tensor): Tensor[] {
   return opMany("slimtune::quantize_8bit", [weight], 2);
+}
+
+/** The numbers that a quantized weight stands for, [out, in]. */
+export function dequantize(codes: Tensor, scales: readonly Tensor[], dtype: DType): Tensor {
+  return op("slimtune::dequantize", [codes, ...scales], dtype);
 }

@@ -23,8 +23,9 @@ afterEach(async () => {
 type Loss = typeof fused.linearCrossEntropy;
 
 /** The same of whole logits, [L, V]. */
-const composition: Loss = (inputs, weights, targets, smoothing, scale) => {
-  const logits = inputs.map((x, i) => ops.linear(x, weights[i]!)).reduce((sum, next) => ops.add(sum, next));
+const composition: Loss = (inputs, weights, targets, smoothing, scale, softcap = 0) => {
+  const sums = inputs.map((x, i) => ops.linear(x, weights[i]!)).reduce((sum, next) => ops.add(sum, next));
+  const logits = softcap > 0 ? ops.mulScalar(ops.tanh(ops.mulScalar(sums, 1 / softcap)), softcap) : sums;
   return ops.mulScalar(ops.sum(ops.crossEntropyEach(logits, targets, smoothing)), scale);
 };
 
@@ -37,6 +38,7 @@ interface Case {
   smoothing?: number;
   /** Of the inputs' values: large ones make sure predictions. */
   spread?: number;
+  softcap?: number;
 }
 
 interface DTypes {
@@ -64,7 +66,7 @@ async function run(loss: Loss, one: Case, { input, weight }: DTypes): Promise<Re
       ...weights.map((x, i): [string, Tensor] => [`gradient of weight ${i}`, x]).filter((_, i) => trained[i]),
     ];
     for (const [, leaf] of leaves) setRequiresGrad(leaf, true);
-    const y = loss(inputs, weights, ops.int64(targetsOf(one)), smoothing, SCALE);
+    const y = loss(inputs, weights, ops.int64(targetsOf(one)), smoothing, SCALE, one.softcap);
     backward(ops.mulScalar(y, INCOMING));
     return Object.fromEntries([["loss", ops.detach(y)], ...leaves.map(([name, leaf]) => [name, gradOf(leaf)])]);
   }) as Record<string, Tensor>;
@@ -88,6 +90,21 @@ const cases: [string, Case][] = [
   ["label smoothing", { rows: 60, classes: 500, widths: [32], trained: [true], smoothing: 0.1 }],
   ["label smoothing of two products", { rows: 60, classes: 50, widths: [32, 2], trained: [false, true], smoothing: 1 }],
   ["sure predictions", { rows: 60, classes: 300, widths: [32], trained: [true], spread: 30 }],
+  ["a soft cap", { rows: 70, classes: 1003, widths: [48], trained: [false], softcap: 3 }],
+  ["a soft cap, in blocks and chunks", { rows: 450, classes: 40_000, widths: [64], trained: [true], softcap: 5 }],
+  ["a soft cap far from the logits", { rows: 60, classes: 300, widths: [32], trained: [true], softcap: 1000 }],
+  [
+    "a soft cap that holds most logits",
+    { rows: 60, classes: 300, widths: [32], trained: [true], spread: 3, softcap: 4 },
+  ],
+  [
+    "a soft cap with label smoothing of two products",
+    { rows: 60, classes: 500, widths: [32, 2], trained: [true, true], smoothing: 0.3, softcap: 2 },
+  ],
+  [
+    "a soft cap with label smoothing, in blocks and chunks",
+    { rows: 450, classes: 40_000, widths: [64], trained: [true], smoothing: 0.1, softcap: 4 },
+  ],
 ];
 
 describe.each(cases)("%s", (_, one) => {
@@ -123,7 +140,12 @@ it("takes gradients that float32's probabilities cannot tell from zero", async (
   gradient.dispose();
 });
 
-it.each([0, 0.2])("has the gradients of finite differences, smoothing %d", async (smoothing) => {
+it.each([
+  [0, 0],
+  [0.2, 0],
+  [0, 0.7],
+  [0.2, 0.7],
+])("has the gradients of finite differences, smoothing %d, soft cap %d", async (smoothing, softcap) => {
   const targets = [0, 6, 2, 2];
   await gradcheck(
     [
@@ -132,7 +154,8 @@ it.each([0, 0.2])("has the gradients of finite differences, smoothing %d", async
       [7, 3],
       [7, 2],
     ],
-    ([x, low, weight, b]) => fused.linearCrossEntropy([x!, low!], [weight!, b!], ops.int64(targets), smoothing, SCALE),
+    ([x, low, weight, b]) =>
+      fused.linearCrossEntropy([x!, low!], [weight!, b!], ops.int64(targets), smoothing, SCALE, softcap),
   );
 });
 

@@ -89,6 +89,11 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
   return op("aten::narrow", x, dim, start, length);
 }
 
+/** Parts of these sizes along a dimension, which they fill: views. */
+export function splitSizes(x: Tensor, sizes: number[], dim: number): Tensor[] {
+  return opMany("aten::split_with_sizes", [x, sizes, dim], sizes.length);
+}
+
 /** The index-th slice along a dimension, which goes. */
 export function select(x: Tensor, dim: number, index: number): Tensor {
   return op("aten::select.int", x, dim, index);
@@ -145,12 +150,20 @@ export function mulScalar(x: Tensor, value: number): Tensor {
   return op("aten::mul.Scalar", x, value);
 }
 
+export function div(x: Tensor, y: Tensor): Tensor {
+  return op("aten::div.Tensor", x, y);
+}
+
 export function neg(x: Tensor): Tensor {
   return op("aten::neg", x);
 }
 
 export function square(x: Tensor): Tensor {
   return op("aten::square", x);
+}
+
+export function sqrt(x: Tensor): Tensor {
+  return op("aten::sqrt", x);
 }
 
 export function rsqrt(x: Tensor): Tensor {
@@ -185,6 +198,15 @@ export function silu(x: Tensor): Tensor {
   return op("aten::silu", x);
 }
 
+/** By erf, or approximately by tanh. */
+export function gelu(x: Tensor, approximate: "none" | "tanh" = "none"): Tensor {
+  return op("aten::gelu", x, approximate);
+}
+
+export function relu(x: Tensor): Tensor {
+  return op("aten::relu", x);
+}
+
 export function mean(x: Tensor, dim: number, keepdim: boolean): Tensor {
   return op("aten::mean.dim", x, [dim], keepdim);
 }
@@ -212,6 +234,18 @@ export function embedding(weight: Tensor, ids: Tensor): Tensor {
 
 export function argmax(x: Tensor, dim: number): Tensor {
   return op("aten::argmax", x, dim);
+}
+
+// --- factors of a matrix [m, n], with k = min(m, n) ---
+
+/** x = q·r: [m, k] with orthonormal columns, and [k, n], upper triangular. */
+export function qr(x: Tensor): [q: Tensor, r: Tensor] {
+  return opMany("aten::linalg_qr", [x]) as [Tensor, Tensor];
+}
+
+/** x = u·diag(s)·vh: [m, k], [k] from the largest down, [k, n]; with full matrices u is [m, m] and vh [n, n]. */
+export function svd(x: Tensor, fullMatrices = false): [u: Tensor, s: Tensor, vh: Tensor] {
+  return opMany("aten::linalg_svd", [x, fullMatrices]) as [Tensor, Tensor, Tensor];
 }
 
 export interface AttentionOptions {

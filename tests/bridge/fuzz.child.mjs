@@ -202,7 +202,7 @@ function valid(type) {
     case "Device":
       return plain(fc.constantFrom("cpu", "meta", "cuda", "cuda:0", "nonsense"));
     case "str":
-      return plain(fc.constantFrom("", "none", "mean", "sum", "reflect", "ij", "nf4"));
+      return plain(fc.constantFrom("", "none", "mean", "tanh", "rms", "layer", "silu", "gelu", "relu2", "nf4"));
     default:
       return plain(fc.constant(undefined));
   }
