@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { UserError } from "../support/errors.js";
 import { type LoraConfigInput, loraSchema } from "./config.js";
-import { loraShapes } from "./lora.js";
+import { loraShapes } from "./shapes.js";
 import { targetPaths } from "./targets.js";
 
 const names = [
@@ -16,7 +16,9 @@ const names = [
 const layers = Array.from({ length: 12 }, (_, i) => i);
 const paths = [...layers.flatMap((layer) => names.map((name) => `model.layers.${layer}.${name}`)), "lm_head"];
 
-const targets = (config: LoraConfigInput) => targetPaths(loraSchema.parse(config), paths);
+const llama = { linears: paths, head: "lm_head", embedding: "model.embed_tokens", defaults: ["q_proj", "v_proj"] };
+
+const targets = (config: LoraConfigInput) => targetPaths(loraSchema.parse(config), llama);
 
 describe("targetPaths", () => {
   it("defaults to q_proj and v_proj, as PEFT does for Llama", () => {
@@ -172,6 +174,6 @@ describe("loraSchema", () => {
       fan_in_fan_out: false,
       lora_bias: false,
     } as const;
-    expect(targetPaths(loraSchema.parse({ ...spelt, task_type: "CAUSAL_LM" }), paths)).toEqual(targets({}));
+    expect(targetPaths(loraSchema.parse({ ...spelt, task_type: "CAUSAL_LM" }), llama)).toEqual(targets({}));
   });
 });

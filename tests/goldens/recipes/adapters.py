@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, set_seed
 
 from .logits import ids
-from .paths import FIXTURES, GOLDENS
+from .paths import FIXTURES, GOLDENS, write_json
+from .runs import HOT, LORA, execute, run
 
 SEED = 42
 QV = ["q_proj", "v_proj"]
@@ -132,3 +133,41 @@ def make() -> None:
     for name, case in CONVERTED.items():
         model, lora = CASES[case] if isinstance(case, str) else case
         make_case(name, model, lora, converted=True)
+    for name, spec in runs().items():
+        write_json(GOLDENS / "runs" / f"{name}.json", execute(name, spec))
+
+
+# Whole runs, laid over slimtune's by tests/adapters.runs.golden.test.ts.
+KINDS = {
+    "dora": dict(use_dora=True),
+    "dora-dropout": dict(use_dora=True, lora_dropout=0.1),
+    "rslora": dict(use_rslora=True),
+    "pissa": dict(init_lora_weights="pissa"),
+    "pissa-dropout": dict(init_lora_weights="pissa", lora_dropout=0.1),
+    "pissa-niter": dict(init_lora_weights="pissa_niter_4"),
+    "olora": dict(init_lora_weights="olora"),
+    "orthogonal": dict(init_lora_weights="orthogonal"),
+    "gaussian": dict(init_lora_weights="gaussian"),
+    "uniform": dict(init_lora_weights=False),
+    "modules-to-save": dict(target_modules=QV, modules_to_save=["embed_tokens", "lm_head", "norm"]),
+    "tokens": dict(target_modules=QV, trainable_token_indices=[5, 11, 40, 41, 42]),
+    "loraplus": dict(loraplus_lr_ratio=8.0, modules_to_save=["norm"]),
+}
+OTHER_MODELS = {
+    "bias-all": ("tiny-llama-bias", dict(bias="all")),
+    "bias-lora-only-dora": ("tiny-llama-bias", dict(target_modules=["q_proj", "down_proj"], bias="lora_only", use_dora=True)),
+    "lora-bias": ("tiny-llama-bias", dict(lora_bias=True, lora_dropout=0.1)),
+    "modules-to-save-tied": ("tiny-llama-tied", dict(target_modules=QV, modules_to_save=["embed_tokens"])),
+    "modules-to-save-kept-tied": ("tiny-llama-tied", dict(target_modules=QV, modules_to_save=["lm_head"], ensure_weight_tying=True)),
+    "tokens-tied": ("tiny-llama-tied", dict(target_modules=QV, trainable_token_indices=[5, 11, 40, 41, 42])),
+}  # fmt: skip
+
+
+def runs() -> dict:
+    both = {**{name: ("tiny-llama", kind) for name, kind in KINDS.items()}, **OTHER_MODELS}
+    return {
+        f"adapter-{name}": run(
+            model=model, lora={**LORA, "r": 4, **kind}, loss_type="nll", **{**HOT, "num_train_epochs": 2, "weight_decay": 0.1}
+        )
+        for name, (model, kind) in both.items()
+    }
