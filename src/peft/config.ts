@@ -75,12 +75,14 @@ const patterns = (value: z.ZodNumber) =>
     .default({});
 
 const INITS = ["gaussian", "orthogonal", "pissa", "olora"] as const;
-const init = z.union([z.boolean(), z.enum(INITS), z.string().regex(/^pissa_niter_\d{1,3}$/)], {
-  error: ({ input }) =>
-    typeof input === "string" && Object.hasOwn(refusedInits, input)
-      ? `${input} is not built: ${refusedInits[input]}`
-      : `expected true, false, ${INITS.join(", ")} or pissa_niter_N, got ${JSON.stringify(input)}`,
-});
+const initProblem = ({ input }: { input?: unknown }) =>
+  typeof input === "string" && Object.hasOwn(refusedInits, input)
+    ? `${input} is not built: ${refusedInits[input]}`
+    : `expected true, false, ${INITS.join(", ")} or pissa_niter_N, got ${JSON.stringify(input)}`;
+const init = z.union(
+  [z.boolean(), z.enum(INITS), z.string().regex(/^pissa_niter_\d{1,3}$/, { error: initProblem })],
+  { error: initProblem },
+);
 
 const honoured = {
   r: z.number().int().positive().default(8).describe("Rank of the update: the size of its bottleneck."),
@@ -190,7 +192,7 @@ export const lessensBase = ({ init_lora_weights: init }: Pick<LoraConfig, "init_
   typeof init === "string" && (init === "olora" || init.startsWith("pissa"));
 
 /** What becomes of an option, for people. */
-export function fateOf(name: string): { fate: "honoured" | "refused"; why?: string } {
-  const why = (refused as Record<string, readonly [unknown, string]>)[name]?.[1];
-  return why === undefined ? { fate: "honoured" } : { fate: "refused", why };
+export function fateOf(name: string): { fate: "honoured" } | { fate: "refused"; accepted: unknown; why: string } {
+  const entry = (refused as Record<string, readonly [unknown, string]>)[name];
+  return entry ? { fate: "refused", accepted: entry[0], why: entry[1] } : { fate: "honoured" };
 }

@@ -155,10 +155,8 @@ describe("loraSchema", () => {
     [{ lora_alpha: 1e308 }, "must be at most 1000000"],
     [{ alpha_pattern: { q_proj: 1e308 } }, "must be at most 1000000"],
     [{ target_modules: [] }, "target_modules"],
-    [{ init_lora_weights: "pissa" }, "init_lora_weights"],
-    [{ bias: "all" }, "training the original biases is not built"],
-    [{ use_dora: true }, "DoRA is not built"],
-    [{ modules_to_save: ["lm_head"] }, "full copies of modules are not built"],
+    [{ init_lora_weights: "corda" }, "corda is not built"],
+    [{ layer_replication: [[0, 2]] }, "layers cannot be repeated"],
     [{ task_type: "SEQ_CLS" }, "task_type"],
     [{ lora_rank: 8 }, "lora_rank"],
   ])("refuses %j", (config, word) => {
