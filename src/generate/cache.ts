@@ -1,18 +1,11 @@
 /** Keys and values of sequences that are continued together, and attention through them. */
+import { type AttentionShape, attentionWeights } from "../models/attentionWeights.js";
 import type { Attention } from "../models/decoder.js";
 import { PackedAttention } from "../models/packedAttention.js";
-import { type Device, type DType, keep, ops, scope, type Tensor } from "../torch/index.js";
+import { type fused, keep, ops, scope, type Tensor } from "../torch/index.js";
 
 /** Positions that the cache grows by. */
 const BLOCK = 128;
-
-export interface CacheShape {
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  dtype: DType;
-  device: Device;
-}
 
 interface LayerCache {
   k: Tensor; // [B, kv heads, capacity, D]
@@ -23,12 +16,12 @@ interface LayerCache {
 export class KeyValueCache {
   /** Lengths of the prompts. */
   readonly lengths: readonly number[];
-  readonly #shape: CacheShape;
+  readonly #shape: AttentionShape;
   readonly #layers: LayerCache[] = [];
   #used: number;
   #capacity: number;
 
-  constructor(lengths: readonly number[], shape: CacheShape) {
+  constructor(lengths: readonly number[], shape: AttentionShape) {
     this.lengths = lengths;
     this.#shape = shape;
     this.#used = Math.max(...lengths);
@@ -39,9 +32,9 @@ export class KeyValueCache {
   prefill(): Attention {
     const packed = new PackedAttention(this.lengths, this.#shape.device);
     return {
-      attend: (layer, q, k, v) => {
+      attend: (layer, q, k, v, options) => {
         this.#layers[layer] = { k: this.#place(k), v: this.#place(v) };
-        return packed.attend(layer, q, k, v);
+        return packed.attend(layer, q, k, v, options);
       },
     };
   }
@@ -52,16 +45,27 @@ export class KeyValueCache {
     const rows = this.lengths.length;
     const mask = this.#grow();
     return {
-      attend: (layer, q, k, v) => {
+      attend: (layer, q, k, v, options) => {
         const cache = this.#layers[layer]!;
         ops.copy_(ops.narrow(cache.k, 2, this.#used - 1, 1), ops.reshape(k, [rows, kvHeads, 1, headDim]));
         ops.copy_(ops.narrow(cache.v, 2, this.#used - 1, 1), ops.reshape(v, [rows, kvHeads, 1, headDim]));
-        const seen = (x: Tensor) => ops.narrow(x, 2, 0, this.#used);
-        const query = ops.reshape(q, [rows, heads, 1, headDim]);
-        const y = ops.attention(query, seen(cache.k), seen(cache.v), { mask, grouped: true }); // [B, heads, 1, D]
+        const { window = 0 } = options;
+        const begin = window > 0 ? Math.max(0, this.#used - window) : 0;
+        const seen = (x: Tensor, dim: number) => ops.narrow(x, dim, begin, this.#used - begin);
+        const query = ops.reshape(q, [rows, kvHeads, heads / kvHeads, headDim]);
+        const y = this.#attend(query, seen(cache.k, 2), seen(cache.v, 2), mask && seen(mask, 3), options);
         return ops.reshape(y, [rows, heads * headDim]);
       },
     };
+  }
+
+  /** q is [B, kv heads, heads of each, D], as is the result; k and v are [B, kv heads, places, D]. */
+  #attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | undefined, options: fused.AttentionOptions): Tensor {
+    const { scale, softcap = 0 } = options;
+    if (softcap === 0) return ops.attention(q, k, v, mask, scale);
+    const { headDim, dtype } = this.#shape;
+    const weights = attentionWeights(ops.matmul(q, ops.transpose(k, 2, 3)), mask, headDim, options);
+    return ops.matmul(ops.to(weights, dtype), v);
   }
 
   /** [N, kv heads, D] of the packed prompts, to [B, kv heads, capacity, D]. */
@@ -77,7 +81,7 @@ export class KeyValueCache {
     return cache;
   }
 
-  /** Takes a place more; returns the mask that hides shorter sequences' padding, where there is any. */
+  /** Takes a place more; returns what hides shorter sequences' padding, where there is any: [B, 1, 1, places], 0 or -∞. */
   #grow(): Tensor | undefined {
     const { kvHeads, headDim, dtype, device } = this.#shape;
     const rows = this.lengths.length;
@@ -96,10 +100,10 @@ export class KeyValueCache {
     }
     const longest = Math.max(...this.lengths);
     if (this.lengths.every((length) => length === longest)) return undefined;
-    const visible = this.lengths.flatMap((length) =>
-      Array.from({ length: this.#used }, (_, place) => place >= longest - length),
+    const hidden = this.lengths.flatMap((length) =>
+      Array.from({ length: this.#used }, (_, place) => (place >= longest - length ? 0 : Number.NEGATIVE_INFINITY)),
     );
-    return ops.fromBools(visible, [rows, 1, 1, this.#used], device);
+    return ops.to(ops.float32(hidden, [rows, 1, 1, this.#used], device), dtype);
   }
 
   dispose(): void {

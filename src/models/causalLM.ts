@@ -3,8 +3,9 @@ import { elementCount } from "../support/shape.js";
 import type { WeightRole } from "../support/weightRole.js";
 import { backward, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Batch, PaddedShape } from "./batch.js";
-import type { Decoder, DecoderInput } from "./decoder.js";
+import type { Attention, Decoder, DecoderInput } from "./decoder.js";
 import type { ModelDescription } from "./description.js";
+import { DroppedAttention } from "./droppedAttention.js";
 import type { Head } from "./head.js";
 import { type Linear, tensorsOf } from "./linear.js";
 import { PackedAttention } from "./packedAttention.js";
@@ -114,10 +115,24 @@ export class CausalLM {
       ids: batch.inputIds,
       positions: batch.positions,
       longest: batch.longest,
-      attention: new PackedAttention(batch.lengths, this.decoder.device),
+      attention: this.#attention(batch, random),
       noise: random && neftuneAlpha !== null ? random.noise(neftuneAlpha, this.description.hiddenSize) : undefined,
       dropout: random,
     };
+  }
+
+  /** Blocks of scores, or all of them where dropout falls on the weights. */
+  #attention({ lengths }: Batch, random: PaddedRandom | undefined): Attention {
+    const { weightDropout, heads, kvHeads, headDim } = this.description.layers[0]!.attention;
+    const { device, precision } = this.decoder;
+    if (!random || weightDropout === 0) return new PackedAttention(lengths, device);
+    return new DroppedAttention(lengths, random, weightDropout, {
+      heads,
+      kvHeads,
+      headDim,
+      dtype: precision.compute,
+      device,
+    });
   }
 
   /** The rows of the batch's labelled tokens among the N, [L]. */

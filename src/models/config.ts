@@ -80,14 +80,15 @@ export function parseModelConfig(text: string, path: string): ModelDescription {
       : `model_type '${modelType}' is not supported; ${supportedTypes().join(", ")} are`;
     throw new UserError(`${path}: ${wrong}. docs/models.md lists the models`);
   }
-  checked(commonSchema, read, path);
-  const config = checked(architecture.config, read, path);
+  const where = wrapper ? `${path}: text_config` : path;
+  checked(commonSchema, read, where);
+  const config = checked(architecture.config, read, where);
   let described: ReturnType<typeof architecture.describe>;
   try {
     described = architecture.describe(config, wrapper?.root ?? "model");
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    throw new UserError(`${path}: ${error.message}`, { cause: error });
+    throw new UserError(`${where}: ${error.message}`, { cause: error });
   }
   return {
     spellings: wrapper?.spellings ?? [],

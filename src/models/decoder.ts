@@ -120,9 +120,9 @@ export class Decoder {
   embed({ ids, positions, longest, dropout, noise }: DecoderInput): Tensor {
     const { embedding, hiddenSize } = this.description;
     return scope(() => {
-      const row = (weight: Tensor, indices: ArrayLike<number>) =>
-        ops.to(ops.embedding(weight, ops.int64(indices, [indices.length], this.device)), "float32");
-      let x = row(this.#embedding, ids);
+      const row = (weight: Tensor, indices: ArrayLike<number>, padding?: number) =>
+        ops.to(ops.embedding(weight, ops.int64(indices, [indices.length], this.device), padding), "float32");
+      let x = row(this.#embedding, ids, embedding.padding);
       if (this.rows) x = this.rows.embedded(x, ids);
       const { scale, scaledAfter } = embedding;
       const scaled = (y: Tensor) => (scale === 1 ? y : ops.mulScalar(y, scale));

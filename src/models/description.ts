@@ -96,6 +96,8 @@ export interface ModelDescription {
     /** In Python the model does so, and not the embedding's module: after NEFTune's noise. */
     scaledAfter?: boolean;
     dropout: number;
+    /** This token's row gets no gradient: PyTorch's padding_idx. */
+    padding?: number;
     /** Learned positions: how many there are. */
     positions?: { path: string; count: number };
   };

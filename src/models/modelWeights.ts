@@ -72,10 +72,11 @@ export class ModelWeights {
 
 /** How a folder's files spell the names of a model's weights. */
 export function spellingOf(
-  { spellings, embedding }: ModelDescription,
+  { embedding, head, spellings }: ModelDescription,
   tensors: ReadonlyMap<string, unknown>,
 ): Spelling {
-  return spellings.find((spelling) => tensors.has(respell(`${embedding.path}.weight`, spelling))) ?? [];
+  const telling = [embedding, ...(head.tied ? [] : [head.linear])].map(({ path }) => `${path}.weight`);
+  return spellings.find((spelling) => telling.every((name) => tensors.has(respell(name, spelling)))) ?? [];
 }
 
 export function respell(name: string, spelling: Spelling): string {

@@ -12,7 +12,7 @@ export class PackedAttention implements Attention {
     this.#offsets = device === "cpu" ? undefined : fused.sequenceOffsets(lengths, device);
   }
 
-  attend(_layer: number, q: Tensor, k: Tensor, v: Tensor): Tensor {
-    return fused.packedAttention(q, k, v, this.#lengths, this.#offsets);
+  attend(_layer: number, q: Tensor, k: Tensor, v: Tensor, options: fused.AttentionOptions): Tensor {
+    return fused.packedAttention(q, k, v, this.#lengths, this.#offsets, options);
   }
 }

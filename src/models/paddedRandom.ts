@@ -25,9 +25,27 @@ export class PaddedRandom implements DropoutSource {
   }
 
   mask(p: number, width: number): Tensor {
-    const mask = ops.empty([this.#rows.length * this.#width, width], "float32", this.#device);
-    ops.bernoulli_(mask, 1 - p);
-    return this.#take(ops.mulScalar(mask, 1 / (1 - p)));
+    return this.#take(this.#mask(p, [this.#rows.length * this.#width, width]));
+  }
+
+  /**
+   * Dropout on the weights of attention: each sequence's part of what is drawn for [B, heads, T, T].
+   * @param lengths of the sequences; they lie end to end, each within a row
+   * @returns [heads, length, length] each
+   */
+  weightMasks(p: number, heads: number, lengths: readonly number[]): Tensor[] {
+    const mask = this.#mask(p, [this.#rows.length, heads, this.#width, this.#width]);
+    let row = 0;
+    let start = 0;
+    return lengths.map((length) => {
+      if (start + length > this.#rows[row]!) {
+        row++;
+        start = 0;
+      }
+      const block = ops.narrow(ops.narrow(ops.select(mask, 0, row), 1, start, length), 2, start, length);
+      start += length;
+      return block;
+    });
   }
 
   /** The same source for some of the tokens: `rows` of the N, [L], int64. */
@@ -46,6 +64,13 @@ export class PaddedRandom implements DropoutSource {
       ops.uniform_(noise, -bound, bound);
       return this.#take(noise);
     });
+  }
+
+  /** 0 with probability p, else 1/(1-p). */
+  #mask(p: number, shape: number[]): Tensor {
+    const mask = ops.empty(shape, "float32", this.#device);
+    ops.bernoulli_(mask, 1 - p);
+    return ops.mulScalar(mask, 1 / (1 - p));
   }
 
   #take(drawn: Tensor): Tensor {

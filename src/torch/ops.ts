@@ -30,10 +30,6 @@ export function float32(values: ArrayLike<number>, shape: number[] = [values.len
   return fromBytes(Float32Array.from(values), "float32", shape, device);
 }
 
-export function fromBools(values: readonly boolean[], shape: number[], device: Device = "cpu"): Tensor {
-  return fromBytes(Uint8Array.from(values, Number), "bool", shape, device);
-}
-
 export function empty(shape: number[], dtype: DType = "float32", device: Device = "cpu"): Tensor {
   return op("aten::empty.memory_format", shape, dtype, undefined, device);
 }
@@ -228,8 +224,8 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   return op("aten::linear", x, weight, bias);
 }
 
-export function embedding(weight: Tensor, ids: Tensor): Tensor {
-  return op("aten::embedding", weight, ids);
+export function embedding(weight: Tensor, ids: Tensor, padding = -1): Tensor {
+  return op("aten::embedding", weight, ids, padding);
 }
 
 export function argmax(x: Tensor, dim: number): Tensor {
@@ -248,17 +244,13 @@ export function svd(x: Tensor, fullMatrices = false): [u: Tensor, s: Tensor, vh:
   return opMany("aten::linalg_svd", [x, fullMatrices]) as [Tensor, Tensor, Tensor];
 }
 
-export interface AttentionOptions {
-  mask?: Tensor;
-  causal?: boolean;
-  /** Query heads are a multiple of the key heads. */
-  grouped?: boolean;
-}
-
-/** softmax(q·kᵀ/√D)·v; q is [B, heads, T, D], k and v are [B, kv heads, S, D]. */
-export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
-  const { mask, causal = false, grouped = false } = options;
-  return op("aten::scaled_dot_product_attention", q, k, v, mask, 0, causal, null, grouped);
+/**
+ * softmax(q·kᵀ·scale + mask)·v; q is [B, heads, T, D], k and v are [B, heads, S, D].
+ * @param mask of q's dtype
+ * @param scale 1/√D when left out
+ */
+export function attention(q: Tensor, k: Tensor, v: Tensor, mask?: Tensor, scale?: number): Tensor {
+  return op("aten::scaled_dot_product_attention", q, k, v, mask, 0, false, scale);
 }
 
 /**

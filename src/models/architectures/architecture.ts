@@ -8,7 +8,7 @@ export interface Architecture<Schema extends z.ZodType = z.ZodType> {
   /** Names that people know, for the same list. */
   models: string;
   /** What it does in another way than Llama, for the same list. */
-  special?: string;
+  special: string;
   /** model_type → the class in `architectures`. */
   classes: Record<string, string>;
   /** The part of config.json that counts, with the defaults of transformers' class. */

@@ -15,6 +15,7 @@ const config = z
       num_key_value_heads: 2,
       head_dim: 128,
       max_position_embeddings: 131_072,
+      pad_token_id: 0,
       tie_word_embeddings: true,
     }),
     rms_norm_eps: positive.default(1e-5),
@@ -25,6 +26,7 @@ const config = z
 export const ernie4_5 = page({
   family: "ERNIE",
   models: "ERNIE 4.5 0.3B",
+  special: "turns neighbouring pairs",
   classes: { ernie4_5: "Ernie4_5ForCausalLM" },
   config,
   describe: (config, root) => {

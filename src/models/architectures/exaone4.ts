@@ -2,7 +2,7 @@ import { z } from "zod";
 import { UserError } from "../../support/errors.js";
 import { page } from "./architecture.js";
 import { decoderFields, layerTypes, positive, sizeOrNull } from "./fields.js";
-import { headsOf, llamaLike, rmsNorm, slidingLayers } from "./parts.js";
+import { headsOf, llamaLike, rmsNorm, windowsOf } from "./parts.js";
 import { rotation } from "./rotation.js";
 
 const config = z.looseObject({
@@ -21,39 +21,33 @@ const config = z.looseObject({
   layer_types: layerTypes,
 });
 
-/** Which layers see a window only. A pattern in letters ("LLLG") says nothing to transformers, which takes layer_types. */
-function windowed(read: z.output<typeof config>): boolean[] {
-  const { sliding_window: window, sliding_window_pattern: pattern } = read;
-  const sliding = slidingLayers(read, (layer) => {
-    if (window === null) return false;
-    if (typeof pattern === "number" && pattern > 0) return (layer + 1) % pattern !== 0;
-    throw new UserError(`sliding_window_pattern ${JSON.stringify(pattern)} is not a number above 0: give layer_types`);
-  });
-  if (window === null && sliding.includes(true)) {
-    throw new UserError("sliding_window is null, and layer_types has sliding_attention: give a size");
-  }
-  return sliding;
-}
-
 export const exaone4 = page({
   family: "EXAONE",
   models: "EXAONE 4.0 1.2B",
+  special: "norms after each half and of q and k, layers without rotation",
   classes: { exaone4: "Exaone4ForCausalLM" },
   config,
   describe: (config, root) => {
-    const { hidden_size: hidden, sliding_window: window } = config;
+    const { hidden_size: hidden, sliding_window: window, sliding_window_pattern: pattern } = config;
     const { headDim } = headsOf(config);
     const norm = (path: string, size: number) => rmsNorm(path, size, config.rms_norm_eps);
     const rope = rotation(config, headDim);
-    const sliding = windowed(config);
+    const windows = windowsOf(config, (layer) => {
+      if (window === null) return false;
+      if (typeof pattern === "number" && pattern > 0) return (layer + 1) % pattern !== 0;
+      // A pattern in letters ("LLLG") says nothing to transformers, which goes by layer_types.
+      throw new UserError(
+        `sliding_window_pattern ${JSON.stringify(pattern)} is not a number above 0: give layer_types`,
+      );
+    });
     return llamaLike(config, root, {
       norm,
       attention: (layer, path, parent) => ({
         norm: undefined,
         postNorm: norm(`${parent}.post_attention_layernorm`, hidden),
         qkNorm: { q: norm(`${path}.q_norm`, headDim), k: norm(`${path}.k_norm`, headDim), over: "each head" },
-        window: sliding[layer] ? window! : undefined,
-        rope: window === null || sliding[layer] ? rope : undefined, // full layers beside windowed ones do not turn
+        window: windows[layer],
+        rope: window === null || windows[layer] ? rope : undefined, // full layers beside windowed ones do not turn
       }),
       mlp: (_, __, parent) => ({ norm: undefined, postNorm: norm(`${parent}.post_feedforward_layernorm`, hidden) }),
     });

@@ -86,7 +86,6 @@ export const rope = {
   rope_scaling: ropeParameters.nullish(),
   rope_theta: positive.nullish(),
   partial_rotary_factor: positive.max(1).nullish(),
-  original_max_position_embeddings: size.nullish(),
 };
 
 /** The class's defaults that nearly every config leaves to its file. */
@@ -103,6 +102,7 @@ interface Absent {
   max_position_embeddings: number;
   hidden_act?: string;
   tie_word_embeddings?: boolean;
+  pad_token_id?: number;
 }
 
 /** The fields of a decoder as most configs spell them. */
@@ -120,6 +120,11 @@ export function decoderFields(absent: Absent) {
     tie_word_embeddings: flag(absent.tie_word_embeddings ?? false),
     attention_dropout: dropout(),
     eos_token_id: ids,
+    pad_token_id: z
+      .number()
+      .int()
+      .nullable()
+      .default(absent.pad_token_id ?? null),
     ...rope,
   };
 }

@@ -6,7 +6,13 @@ import { rotation } from "./rotation.js";
 
 /** What all Gemmas have in common. */
 export const gemmaFields = (absent: Parameters<typeof decoderFields>[0]) => ({
-  ...decoderFields({ head_dim: 256, hidden_act: "gelu_pytorch_tanh", tie_word_embeddings: true, ...absent }),
+  ...decoderFields({
+    head_dim: 256,
+    hidden_act: "gelu_pytorch_tanh",
+    tie_word_embeddings: true,
+    pad_token_id: 0,
+    ...absent,
+  }),
   rms_norm_eps: positive.default(1e-6),
   attention_bias: flag(false),
   use_bidirectional_attention: only([false], "slimtune trains causal models"),

@@ -30,6 +30,7 @@ const config = z.looseObject({
 export const gpt2 = page({
   family: "GPT-2",
   models: "GPT-2, DistilGPT-2, DialoGPT, Cerebras-GPT",
+  special: "LayerNorm, learned positions, weights stored the other way round",
   classes: { gpt2: "GPT2LMHeadModel" },
   config,
   describe: (config) => {
@@ -47,6 +48,7 @@ export const gpt2 = page({
       max_position_embeddings: maxPositions,
       hidden_act: config.activation_function,
       attention_dropout: config.attn_pdrop,
+      pad_token_id: null, // its embedding has no padding_idx
     };
     const norm = (path: string) => layerNorm(path, hidden, config.layer_norm_epsilon);
     const conv = (path: string, input: number, out: number) => ({

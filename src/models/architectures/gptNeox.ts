@@ -27,6 +27,7 @@ const config = z
     ...config,
     head_dim: null,
     num_key_value_heads: null, // the class ignores it
+    pad_token_id: null, // its embedding has no padding_idx
     rope_theta: config.rotary_emb_base,
     partial_rotary_factor: config.rotary_pct,
   }));
@@ -34,6 +35,7 @@ const config = z
 export const gptNeox = page({
   family: "GPT-NeoX",
   models: "Pythia, GPT-NeoX, Dolly v2",
+  special: "LayerNorm, one projection for q, k and v, attention and MLP side by side, partial rotation",
   classes: { gpt_neox: "GPTNeoXForCausalLM" },
   config,
   describe: (config) => {

@@ -25,6 +25,7 @@ const config = z.looseObject({
 export const granite = page({
   family: "Granite",
   models: "Granite 3.0 to 3.3",
+  special: "multipliers of embeddings, scores, residuals and logits",
   classes: { granite: "GraniteForCausalLM" },
   config,
   describe: (config, root) =>

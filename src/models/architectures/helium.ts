@@ -15,6 +15,7 @@ const config = z.looseObject({
     num_key_value_heads: 20,
     head_dim: 128,
     max_position_embeddings: 4096,
+    pad_token_id: 3,
   }),
   rms_norm_eps: positive.default(1e-8),
   attention_bias: flag(false),
@@ -24,6 +25,7 @@ const config = z.looseObject({
 export const helium = page({
   family: "Helium",
   models: "Helium 1 2B",
+  special: "turns neighbouring pairs",
   classes: { helium: "HeliumForCausalLM" },
   config,
   describe: (config, root) => {

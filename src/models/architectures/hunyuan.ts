@@ -14,6 +14,7 @@ const config = z.looseObject({
     num_hidden_layers: 32,
     num_attention_heads: 32,
     max_position_embeddings: 2048,
+    pad_token_id: 0,
   }),
   rope_parameters: turns,
   rope_scaling: turns,
@@ -24,6 +25,7 @@ const config = z.looseObject({
 export const hunyuan = page({
   family: "Hunyuan",
   models: "Hunyuan 0.5B, 1.8B, 4B and 7B",
+  special: "norms of q and k after their rotation",
   classes: { hunyuan_v1_dense: "HunYuanDenseV1ForCausalLM" },
   config,
   describe: (config, root) => {

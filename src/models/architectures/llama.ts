@@ -21,6 +21,7 @@ const config = z.looseObject({
 export const llama = page({
   family: "Llama",
   models: "Llama 2 and 3, SmolLM and SmolLM2, TinyLlama, Yi",
+  special: "every rope scaling of transformers 5.18",
   classes: { llama: "LlamaForCausalLM" },
   config,
   describe: (config, root) =>

@@ -15,6 +15,7 @@ const config = z.looseObject({
     num_key_value_heads: 8,
     head_dim: 128,
     max_position_embeddings: 262_144,
+    pad_token_id: 11,
   }),
   rms_norm_eps: positive.default(1e-5),
   sliding_window: sizeOrNull(null),

@@ -13,6 +13,7 @@ export const olmoFields = {
     num_hidden_layers: 32,
     num_attention_heads: 32,
     max_position_embeddings: 2048,
+    pad_token_id: 1,
   }),
   rms_norm_eps: positive.default(1e-5),
   attention_bias: flag(false),
@@ -42,6 +43,7 @@ export function olmoChanges(config: DecoderConfig & { rms_norm_eps: number; atte
 export const olmo2 = page({
   family: "OLMo",
   models: "OLMo 2",
+  special: "norms after each half, and of all heads of q and k together",
   classes: { olmo2: "Olmo2ForCausalLM" },
   config: z.looseObject(olmoFields),
   describe: (config, root) =>

@@ -54,6 +54,18 @@ export function headsOf(config: DecoderConfig): { heads: number; kvHeads: number
   return { heads, kvHeads, headDim };
 }
 
+/**
+ * The token whose row of the embedding is not trained; a negative number counts from the end.
+ * @throws UserError for one that there is not
+ */
+function paddingOf({ pad_token_id: id, vocab_size: vocab }: DecoderConfig): number | undefined {
+  if (id === null) return undefined;
+  const row = id < 0 ? vocab + id : id;
+  if (row < 0 || row >= vocab)
+    throw new UserError(`pad_token_id ${id} is not one of the ${vocab} tokens of vocab_size`);
+  return row;
+}
+
 /** Which layers see a window only: what the config lists, or else the class's rule. */
 export function slidingLayers(
   config: { num_hidden_layers: number; layer_types?: LayerTypes },
@@ -158,7 +170,7 @@ export function llamaLike(config: DecoderConfig, root: string, changes: Changes)
     hiddenSize: hidden,
     maxPositions: config.max_position_embeddings,
     defaultTargets: changes.defaultTargets,
-    embedding: { path: `${root}.embed_tokens`, scale: 1, dropout: 0, ...changes.embedding },
+    embedding: { path: `${root}.embed_tokens`, scale: 1, dropout: 0, padding: paddingOf(config), ...changes.embedding },
     layers,
     finalNorm: norm(`${root}.norm`, hidden),
     head: {

@@ -43,9 +43,9 @@ export const phi = page({
           : undefined,
         dropout,
       }),
-      mlp: (layer, path) => ({
+      mlp: (_, path, parent) => ({
         kind: "plain",
-        norm: norm(`${root}.layers.${layer}.input_layernorm`, hidden), // the attention's
+        norm: norm(`${parent}.input_layernorm`, hidden), // the attention's
         inputs: [linear(`${path}.fc1`, hidden, inner, true)],
         down: linear(`${path}.fc2`, inner, hidden, true),
         dropout,

@@ -13,6 +13,7 @@ const config = z.looseObject({
     num_hidden_layers: 32,
     num_attention_heads: 32,
     max_position_embeddings: 4096,
+    pad_token_id: 32_000,
   }),
   original_max_position_embeddings: size.default(4096),
   rms_norm_eps: positive.default(1e-5),
@@ -26,7 +27,11 @@ type Phi3Config = z.output<typeof config>;
 function longrope(config: Phi3Config) {
   const { rope_type, type, ...parameters } = parametersOf(config);
   const name = rope_type ?? type ?? "default";
-  if (["longrope", "su", "yarn"].includes(name)) return { ...parameters, rope_type: "longrope" };
+  if (["longrope", "su", "yarn"].includes(name)) {
+    // The class has a default for it, which counts before what the parameters say.
+    const { original_max_position_embeddings } = config;
+    return { ...parameters, rope_type: "longrope", original_max_position_embeddings };
+  }
   if (name === "default") return parameters;
   throw new UserError(`rope_parameters: rope_type '${name}' is not supported for phi3; default and longrope are`);
 }

@@ -23,8 +23,9 @@ export const qwenFields = {
 };
 const config = z.looseObject(qwenFields);
 
-/** Layers from max_window_layers on see a window, where the config wants windows at all. */
 type QwenConfig = z.output<typeof config>;
+
+/** Layers from max_window_layers on see a window, where the config wants windows at all. */
 export function qwenWindows(config: QwenConfig): (number | undefined)[] {
   const window = config.use_sliding_window ? config.sliding_window : null;
   return windowsOf(

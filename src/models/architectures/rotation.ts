@@ -10,7 +10,6 @@ export interface RopeKeys {
   rope_scaling?: RopeParameters | null;
   rope_theta?: number | null;
   partial_rotary_factor?: number | null;
-  original_max_position_embeddings?: number | null;
 }
 
 export interface RotationOptions {
@@ -57,8 +56,7 @@ export function rotation(
   if (dim < 2 || dim % 2 !== 0)
     throw fail(`${dim} of the ${headDim} numbers of a head are turned, which is not an even number`);
   const { max_position_embeddings: maxPositions } = config;
-  const originalMaxPositions =
-    config.original_max_position_embeddings ?? parameters.original_max_position_embeddings ?? maxPositions;
+  const originalMaxPositions = parameters.original_max_position_embeddings ?? maxPositions;
   if (type === "llama3" && (parameters.low_freq_factor === undefined || parameters.high_freq_factor === undefined)) {
     throw fail("rope_type 'llama3' needs low_freq_factor and high_freq_factor");
   }

@@ -14,6 +14,7 @@ const config = z.looseObject({
     num_attention_heads: 16,
     num_key_value_heads: 4,
     max_position_embeddings: 32_768,
+    pad_token_id: 128_004,
     tie_word_embeddings: true,
   }),
   rms_norm_eps: positive.default(1e-6),

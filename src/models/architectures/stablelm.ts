@@ -27,6 +27,7 @@ const config = z
 export const stablelm = page({
   family: "StableLM",
   models: "StableLM 3B, StableLM 2 1.6B, StableLM Zephyr 3B",
+  special: "LayerNorm, partial rotation",
   classes: { stablelm: "StableLmForCausalLM" },
   config,
   describe: (config, root) => {

@@ -26,6 +26,7 @@ const config = z.looseObject({
 export const starcoder2 = page({
   family: "StarCoder",
   models: "StarCoder2",
+  special: "LayerNorm, a plain MLP, biases everywhere",
   classes: { starcoder2: "Starcoder2ForCausalLM" },
   config,
   describe: (config, root) => {

@@ -136,9 +136,10 @@ VARIANTS: dict[str, tuple[str, dict]] = {
              rope_parameters=rope("default", partial_rotary_factor=1.0)),
     ),
     "stablelm": ("stablelm", dict(num_attention_heads=2, num_key_value_heads=1)),
+    # qk_layernorm, of the 12 B model alone, is refused.
     "stablelm-parallel": (
         "stablelm",
-        dict(num_attention_heads=2, qk_layernorm=True, use_qkv_bias=True, use_parallel_residual=True, tie_word_embeddings=True,
+        dict(num_attention_heads=2, use_qkv_bias=True, use_parallel_residual=True, tie_word_embeddings=True,
              rope_parameters=rope("default", partial_rotary_factor=0.5)),
     ),
     "starcoder2": ("starcoder2", dict(num_key_value_heads=1)),
