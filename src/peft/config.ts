@@ -79,10 +79,9 @@ const initProblem = ({ input }: { input?: unknown }) =>
   typeof input === "string" && Object.hasOwn(refusedInits, input)
     ? `${input} is not built: ${refusedInits[input]}`
     : `expected true, false, ${INITS.join(", ")} or pissa_niter_N, got ${JSON.stringify(input)}`;
-const init = z.union(
-  [z.boolean(), z.enum(INITS), z.string().regex(/^pissa_niter_\d{1,3}$/, { error: initProblem })],
-  { error: initProblem },
-);
+const init = z.union([z.boolean(), z.enum(INITS), z.string().regex(/^pissa_niter_\d{1,3}$/, { error: initProblem })], {
+  error: initProblem,
+});
 
 const honoured = {
   r: z.number().int().positive().default(8).describe("Rank of the update: the size of its bottleneck."),
