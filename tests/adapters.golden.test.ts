@@ -46,8 +46,8 @@ const CASES = [
   "pissa-converted",
   "olora-rslora-converted",
 ];
-/** PEFT computes these in bfloat16, whose numbers have 8 bits; slimtune in float32. */
-const tolerance = (name: string) => (name.endsWith("bf16") ? 2e-2 : 1e-4);
+/** A head that is tied to the embedding: PEFT changes both by merging, so that the model answers in another way. */
+const PARTED_BY_MERGING = ["tokens-of-tied-head"];
 
 const adapterOf = (name: string) => fixturePath(`adapters/${name}`);
 const configOf = (folder: string) => JSON.parse(readFileSync(join(folder, "adapter_config.json"), "utf8"));
@@ -90,7 +90,7 @@ describe.each(CASES)("%s", (name) => {
     const golden = await readGoldens(`adapters/${name}.safetensors`);
     const ids = golden.get("input_ids")!;
     const actual = await logitsOf(await loadAdapted(modelOf(name), adapterOf(name), {}), ids);
-    expect(worstDifference(actual, golden.get("logits")!.values)).toBeLessThan(tolerance(name));
+    expect(worstDifference(actual, golden.get("logits")!.values)).toBeLessThan(1e-4);
     const plain = await logitsOf(await loadCausalLM(modelOf(name)), ids);
     expect(worstDifference(plain, golden.get("logits")!.values)).toBeGreaterThan(1e-2); // the adapter does something
   });
@@ -116,7 +116,9 @@ describe.each(CASES)("%s", (name) => {
       const [mine, theirs] = await Promise.all(
         [folder, adapterOf(name)].map((path) => readTensors(join(path, "adapter_model.safetensors"))),
       );
-      for (const key of theirs!.keys()) if (/original_module|modules_to_save/.test(key)) theirs!.delete(key);
+      // Copies that say nothing: of what is trained in full, and of a head below its adapter.
+      const idle = /original_module|modules_to_save|lm_head\.base_layer/;
+      for (const key of theirs!.keys()) if (idle.test(key)) theirs!.delete(key);
       expect([...mine!.keys()].sort()).toEqual([...theirs!.keys()].sort());
       for (const [key, { values, shape }] of theirs!) {
         expect(mine!.get(key)!.shape, key).toEqual(shape);
@@ -124,7 +126,7 @@ describe.each(CASES)("%s", (name) => {
       }
     }
     const again = await logitsOf(await loadAdapted(modelOf(name), folder, {}), golden.get("input_ids")!);
-    expect(worstDifference(again, golden.get("logits")!.values)).toBeLessThan(tolerance(name));
+    expect(worstDifference(again, golden.get("logits")!.values)).toBeLessThan(1e-4);
   });
 
   it("merges as PEFT merges it", async () => {
@@ -133,6 +135,10 @@ describe.each(CASES)("%s", (name) => {
     const changed = [...golden.keys()].filter((key) => key.startsWith("merged."));
     const merged = await mergeAdapter({ adapter: adapterOf(name), model: modelOf(name), out });
     expect(merged.folder).toBe(out);
+    if (PARTED_BY_MERGING.includes(name)) {
+      const logits = await logitsOf(await loadCausalLM(out), golden.get("input_ids")!);
+      return expect(worstDifference(logits, golden.get("logits")!.values)).toBeLessThan(1e-4);
+    }
     const tensors = await readTensors(join(out, "model.safetensors"));
     for (const key of changed) {
       const [sum, norm, last] = golden.get(key)!.values as Float64Array;
@@ -146,7 +152,7 @@ describe.each(CASES)("%s", (name) => {
     const config = JSON.parse(readFileSync(join(out, "config.json"), "utf8"));
     expect(config.tie_word_embeddings ?? false).toBe(golden.get("tied")!.values[0] !== 0);
     const logits = await logitsOf(await loadCausalLM(out), golden.get("input_ids")!);
-    expect(worstDifference(logits, golden.get("merged_logits")!.values)).toBeLessThan(tolerance(name));
+    expect(worstDifference(logits, golden.get("merged_logits")!.values)).toBeLessThan(1e-4);
     const { tensors: header } = await readHeader(join(out, "model.safetensors"));
     const { tensors: before } = await readHeader(join(modelOf(name), "model.safetensors"));
     for (const [key, { dtype }] of before) expect(header.get(key)?.dtype, key).toBe(dtype);

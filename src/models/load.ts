@@ -56,13 +56,13 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
   try {
     const dense = (name: string, shape: number[], role: WeightRole, from = name): Tensor => {
       const trains = trained({ name, role });
-      const { tensor: stored, dtype, name: storedName } = files.tensor(from, shape);
-      const tensor = scope(() => {
+      const { tensor, stored } = scope(() => {
+        const { tensor: view, dtype, name: stored } = files.tensor(from, shape);
         const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
-        if (dtype !== target || device !== "cpu") return ops.toDevice(stored, device, target);
-        return trains ? ops.clone(stored) : stored;
+        if (dtype !== target || device !== "cpu") return { tensor: ops.toDevice(view, device, target), stored };
+        return { tensor: trains ? ops.clone(view) : view, stored };
       });
-      parameters.set(name, { name, stored: storedName, role, tensor: keep(tensor), shape });
+      parameters.set(name, { name, stored: from === name ? stored : name, role, tensor: keep(tensor), shape });
       return tensor;
     };
     // One weight after the other: the pages of the file that it was read from are given back before the next is read.

@@ -60,6 +60,11 @@ export function loadAdapter(model: CausalLM, plan: AdapterPlan, stored: StoredAd
   for (const path of paths) {
     const layer = model.linears.get(path)!;
     const [outputs, inputs] = sizeOf(layer);
+    const own = `${path}.weight`;
+    const { weight } = layer;
+    if (stored.isBase(own, paths) && !(weight instanceof QuantizedWeight)) {
+      noGrad(() => scope(() => ops.copy_(weight, stored.read(stored.full.get(own), own, [outputs, inputs]))));
+    }
     const shape = shapeOf(path);
     const places = stored.layers.get(path) ?? {};
     const part = (name: keyof typeof LORA_KEYS, size: number[]) =>

@@ -124,7 +124,7 @@ describe("mergeAdapter", () => {
     ["an adapter of another rank", () => changed({ r: 8 }), "this model and adapter_config.json ask for [64,8]"],
     [
       "numbers that are not finite",
-      () => changed({}, { "model.layers.0.mlp.up_proj.lora_B.weight": [96, 4] }),
+      () => changed({}, { "model.layers.0.mlp.up_proj.lora_B.weight": [128, 4] }),
       "infinite or NaN",
     ],
     [

@@ -241,7 +241,8 @@ class Merging {
     const path = name.slice(0, name.lastIndexOf("."));
     const isWeight = name.endsWith(".weight");
     const changes: Change[] = [];
-    if (full.has(name)) changes.push(() => this.#read(this.#adapter.full.get(name), name, shape));
+    if (full.has(name) || this.#adapter.isBase(name, paths))
+      changes.push(() => this.#read(this.#adapter.full.get(name), name, shape));
     if (paths.includes(path)) {
       const { bias } = this.#adapter.layers.get(path) ?? {};
       if (isWeight) changes.push((weight) => this.#merged(path, weight));

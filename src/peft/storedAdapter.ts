@@ -98,6 +98,11 @@ export class StoredAdapter {
     return dtypeOf(place!.info) === "float32" ? tensor : ops.to(tensor, "float32");
   }
 
+  /** Whether it is the frozen weight below an adapter: PEFT saves that of a head that has one. */
+  isBase(name: string, paths: readonly string[]): boolean {
+    return name.endsWith(".weight") && this.full.has(name) && paths.includes(name.slice(0, -".weight".length));
+  }
+
   /** @throws UserError for weights that the config has no place for */
   refuseOthers({ paths, full, keptTied, rows }: AdapterPlan, { embedding, head }: ModelDescription): void {
     const placed = [...(rows.embedding ? [embedding.path] : []), ...(rows.head ? [head.linear.path] : [])];
@@ -105,7 +110,7 @@ export class StoredAdapter {
     const others = [
       ...[...this.layers.keys()].filter((path) => !paths.includes(path)).map((path) => `${path}.${LORA_KEYS.a}`),
       ...[...this.rows.keys()].filter((path) => !placed.includes(path)).map((path) => `${path}.${TOKENS_KEY}`),
-      ...[...this.full.keys()].filter((name) => !full.has(name) && name !== copy),
+      ...[...this.full.keys()].filter((name) => !full.has(name) && name !== copy && !this.isBase(name, paths)),
     ];
     if (others.length === 0) return;
     throw new UserError(
