@@ -96,7 +96,7 @@ function groupOf(layers: readonly Linear[], masks: (Tensor | undefined)[]): fuse
     a: layers.map(({ lora }) => lora?.a),
     b: layers.map(({ lora }) => lora?.b),
     scalings: layers.map(({ lora }) => lora?.scaling ?? 0),
-    masks,
+    masks: [...masks],
   };
 }
 

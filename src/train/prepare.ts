@@ -177,7 +177,7 @@ export async function prepareRun(
     passTokens: microBatchesStandAlone(model, args, sequences) ? 0 : PASS_TOKENS,
     lora,
     parameters,
-    totalParameters: lora ? model.size + adapterSize(parameters) : model.size,
+    totalParameters: lora ? model.size + addedParameters(model, lora, parameters) : model.size,
     identity: await runIdentity({
       sequences,
       evaluation,
@@ -190,10 +190,17 @@ export async function prepareRun(
   };
 }
 
-/** Numbers that Python has beside the model's own: a module that is trained in full is a copy, a bias is not. */
-function adapterSize(parameters: readonly TrainedParameter[]): number {
-  const added = parameters.filter(({ name, role }) => role !== "bias" || name.endsWith(".lora_B.bias"));
-  return added.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+/**
+ * Numbers that Python has beside the model's own: a module that is trained in full is a copy, a bias is not. A head that was
+ * tied is counted by `model.size` and is one of the copies.
+ */
+function addedParameters(
+  { description: { vocabSize, hiddenSize } }: CausalLM,
+  { untied }: AdapterPlan,
+  parameters: readonly TrainedParameter[],
+): number {
+  const copies = parameters.filter(({ name, role }) => role !== "bias" || name.endsWith(".lora_B.bias"));
+  return copies.reduce((sum, { shape }) => sum + elementCount(shape), untied ? -vocabSize * hiddenSize : 0);
 }
 
 /**
