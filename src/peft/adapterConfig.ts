@@ -5,6 +5,7 @@ import { UserError } from "../support/errors.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { zodProblem } from "../support/zodProblem.js";
 import { type LoraConfig, lessensBase, loraSchema, refused, refusedInits } from "./config.js";
+import type { AdapterPlan } from "./plan.js";
 
 /** Before each key of the weights: where PEFT has the model within itself. */
 export const PREFIX = "base_model.model.";
@@ -44,17 +45,9 @@ export function savedConfig(config: LoraConfig): LoraConfig {
   };
 }
 
-const lastNames = (paths: readonly string[]) => paths.map((path) => path.slice(path.lastIndexOf(".") + 1));
-
-/** A regular expression or a list as it was given; what "all-linear" and the default stand for, by their names. */
-function targetNames({ target_modules: given }: LoraConfig, paths: readonly string[]): string | string[] {
-  if (typeof given === "string" && given.toLowerCase() !== "all-linear") return given;
-  return [...new Set(Array.isArray(given) ? given : lastNames(paths))].sort();
-}
-
 /** adapter_config.json's text, keys sorted as PEFT writes them. */
-export function adapterConfigJson(given: LoraConfig, baseModel: string, paths: readonly string[]): string {
-  const config = savedConfig(given);
+export function adapterConfigJson(plan: Pick<AdapterPlan, "config" | "targets">, baseModel: string): string {
+  const config = savedConfig(plan.config);
   const options = Object.keys(loraSchema.shape).filter((name) => !NOT_IN_FILES.has(name));
   const values: Record<string, unknown> = {
     ...Object.fromEntries(Object.entries(refused).map(([name, [value]]) => [name, value])),
@@ -63,7 +56,7 @@ export function adapterConfigJson(given: LoraConfig, baseModel: string, paths: r
     fan_in_fan_out: config.fan_in_fan_out ?? false,
     inference_mode: true,
     peft_version: PEFT_VERSION,
-    target_modules: targetNames(config, paths),
+    target_modules: plan.targets,
     task_type: "CAUSAL_LM",
   };
   const sorted = Object.fromEntries(options.sort().map((key) => [key, values[key] ?? null]));

@@ -9,13 +9,15 @@ import { readHeader } from "../files/safetensors.js";
 import { writeSafetensors } from "../files/safetensorsWriter.js";
 import { collate } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
+import { readModelConfig } from "../models/config.js";
+import type { ModelDescription } from "../models/description.js";
 import { loadCausalLM } from "../models/load.js";
 import { UserError } from "../support/errors.js";
 import { flush, liveTensors, ops } from "../torch/index.js";
 import { loadAdapter as load } from "./adapter.js";
 import { adapterConfigJson, readAdapterConfig } from "./adapterConfig.js";
 import { adapterEntries } from "./adapterFile.js";
-import type { LoraConfigInput } from "./config.js";
+import { type LoraConfigInput, loraSchema } from "./config.js";
 import { type AdapterPlan, planAdapter } from "./plan.js";
 import { StoredAdapter } from "./storedAdapter.js";
 
@@ -84,7 +86,7 @@ describe("an adapter that PEFT wrote", () => {
     await withModel(async (model) => {
       const plan = await loadAdapter(model, fixture);
       await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model, plan));
-      writeFileSync(join(folder, "adapter_config.json"), adapterConfigJson(plan.config, "tiny-llama", plan.paths));
+      writeFileSync(join(folder, "adapter_config.json"), adapterConfigJson(plan, "tiny-llama"));
     });
     const [written, original] = [folder, fixture].map((path) => readJson(join(path, "adapter_config.json")));
     expect(Object.keys(written)).toEqual(Object.keys(original)); // all of them, in PEFT's order
@@ -144,8 +146,8 @@ describe("adapter_config.json", () => {
   ])("round-trips %j: the same layers, ranks and scalings", async (input) => {
     const before = await withModel(async (model) => {
       const plan = addLora(model, input);
-      const { config, paths } = plan;
-      writeFileSync(join(folder, "adapter_config.json"), adapterConfigJson(config, "base", paths));
+      const { paths } = plan;
+      writeFileSync(join(folder, "adapter_config.json"), adapterConfigJson(plan, "base"));
       await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model, plan));
       return paths.map((path) => [path, model.linears.get(path)!.lora!.rank, model.linears.get(path)!.lora!.scaling]);
     });
@@ -166,11 +168,17 @@ describe("adapter_config.json", () => {
     });
   });
 
-  it("lists all-linear's layers by name, as PEFT does", async () => {
-    const { loraSchema } = await import("./config.js");
-    const config = loraSchema.parse({ target_modules: "all-linear" });
-    const paths = ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj", "model.layers.1.self_attn.q_proj"];
-    expect(JSON.parse(adapterConfigJson(config, "base", paths)).target_modules).toEqual(["q_proj", "up_proj"]);
+  it("lists all-linear's layers by their last names, and by whole paths where these would mean others too", async () => {
+    const { layers, ...llama } = await readModelConfig(fixturePath("tiny-llama"));
+    const targets = (config: LoraConfigInput, description: Partial<ModelDescription> = {}) =>
+      planAdapter(loraSchema.parse(config), { ...llama, layers, ...description }).targets;
+    const names = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"];
+    expect(targets({ target_modules: "all-linear" })).toEqual(names);
+    expect(targets({ target_modules: "all-linear", exclude_modules: ["k_proj"] })).not.toContain("k_proj");
+    expect(targets({})).toEqual(["q_proj", "v_proj"]);
+    const whole = targets({ target_modules: "all-linear" }, { others: { carried: /^vision\./ } });
+    expect(whole).toHaveLength(14);
+    expect(whole[0]).toBe("model.layers.0.mlp.down_proj");
   });
 });
 

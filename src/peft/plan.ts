@@ -3,13 +3,15 @@ import { type LinearDescription, linearsOf, type ModelDescription, normsOf, weig
 import { UserError } from "../support/errors.js";
 import { PREFIX } from "./adapterConfig.js";
 import { type LoraConfig, lessensBase } from "./config.js";
-import { targetPaths } from "./targets.js";
+import { type Targets, targetPaths } from "./targets.js";
 
 export interface AdapterPlan {
   /** As given, with what follows from the model: fan_in_fan_out, and modules_to_save where weights are kept tied. */
   config: LoraConfig;
   /** The layers that get an adapter, in the order in which Python makes them. */
   paths: string[];
+  /** target_modules as the adapter's file has it: a pattern, or names. */
+  targets: string | string[];
   /** Names of the weights that are trained in full. */
   full: ReadonlySet<string>;
   /** A tied head gets weights of its own, which begin as the embedding's. */
@@ -69,6 +71,11 @@ export function planAdapter(
       );
     }
   }
+  if (config.ensure_weight_tying && head.tied && paths.includes(head.linear.path)) {
+    throw new UserError(
+      `${where}ensure_weight_tying: an adapter on '${head.linear.path}' would need the same one on the embedding, which can have none here. Leave one of the two out.`,
+    );
+  }
   const rows = trainedRows(config, description, full, where);
   if ((rows.head || rows.shared) && paths.includes(head.linear.path)) {
     throw new UserError(
@@ -86,6 +93,7 @@ export function planAdapter(
   return {
     config: { ...tiedConfig, fan_in_fan_out: fanInFanOut },
     paths,
+    targets: targetNames(tiedConfig, targets, paths, description.others?.carried !== undefined),
     full,
     untied: head.tied && !keptTied && (full.has(`${embedding.path}.weight`) || full.has(`${head.linear.path}.weight`)),
     keptTied,
@@ -97,6 +105,24 @@ export function planAdapter(
     ),
     notes,
   };
+}
+
+/**
+ * A pattern or a list as it was given. For "all-linear" and the default their last names, where these say the same; whole
+ * paths, as PEFT has them, where other layers have such names, those of a multimodal model's other parts among them.
+ */
+function targetNames(
+  config: LoraConfig,
+  targets: Targets,
+  paths: readonly string[],
+  otherParts: boolean,
+): string | string[] {
+  const { target_modules: given } = config;
+  if (typeof given === "string" && given.toLowerCase() !== "all-linear") return given;
+  if (Array.isArray(given)) return [...new Set(given)].sort();
+  const names = [...new Set(paths.map((path) => path.slice(path.lastIndexOf(".") + 1)))].sort();
+  const meant = otherParts ? [] : targetPaths({ ...config, target_modules: names }, targets);
+  return meant.join() === paths.join() ? names : [...paths].sort();
 }
 
 /** As PEFT: with ensure_weight_tying a tied matrix is trained as the embedding, whichever of its two places is named. */

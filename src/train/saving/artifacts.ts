@@ -38,7 +38,7 @@ export async function writeModelFiles(
   if (eos) await endWith(folder, eos, { tokenizerOnly: lora !== undefined });
   if (lora) {
     await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model, lora));
-    await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora.config, modelName, lora.paths));
+    await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora, modelName));
     return;
   }
   const trained = [...model.parameters.values()].map(({ name, stored = name, shape, tensor }) => ({

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import tempfile
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, set_seed
 
+from . import architectures
 from .logits import ids
 from .paths import FIXTURES, GOLDENS, write_json
 from .runs import HOT, LORA, execute, run
@@ -44,6 +47,17 @@ CASES = {
     "pissa": ("tiny-llama", dict(r=4, lora_alpha=8, target_modules=[*QV, "down_proj"], init_lora_weights="pissa")),
     "olora": ("tiny-llama", dict(r=4, lora_alpha=8, target_modules=[*QV, "down_proj"], init_lora_weights="olora")),
     "orthogonal": ("tiny-llama", dict(r=4, target_modules=QV, init_lora_weights="orthogonal")),
+    # Conv1D's weights are [in, out]; names of the file that are not Python's; one layer for q, k and v; a head with a bias.
+    "gpt2-bias": ("architectures/gpt2", dict(r=4, target_modules=["c_attn", "c_proj", "c_fc"], bias="all", modules_to_save=["ln_2"])),
+    "gpt2-dora": ("architectures/gpt2", dict(r=4, target_modules=["c_attn", "c_proj"], use_dora=True)),
+    "gpt2-lora-bias": ("architectures/gpt2-published", dict(r=4, target_modules=["c_attn"], lora_bias=True)),
+    "gpt2-pissa": ("architectures/gpt2-published", dict(r=4, target_modules=["c_attn"], init_lora_weights="pissa")),
+    "phi3-dora": ("architectures/phi3", dict(r=4, target_modules="all-linear", use_dora=True)),
+    "phi-head": ("architectures/phi", dict(r=4, target_modules=["q_proj", "dense"], bias="lora_only", modules_to_save=["lm_head"])),
+    "gemma-tokens": ("architectures/gemma", dict(r=4, target_modules=QV, trainable_token_indices=[5, 11, 300])),
+    "gemma2-head": ("architectures/gemma2", dict(r=4, target_modules=QV, modules_to_save=["lm_head"], ensure_weight_tying=True)),
+    "cohere2-tokens": ("architectures/cohere2", dict(r=4, target_modules=QV, trainable_token_indices=[5, 11, 300])),
+    "gemma3-dora": ("architectures/gemma3", dict(r=4, target_modules=r".*language_model.*\.(q_proj|down_proj)", use_dora=True)),
 }  # fmt: skip
 # Saved as PEFT recommends for an initialization that changes the base: as plain LoRA of twice the rank.
 CONVERTED = {
@@ -54,7 +68,13 @@ CONVERTED = {
 
 def base(name: str, dtype=None):
     dtype = dtype or (torch.bfloat16 if name.endswith("bf16") else torch.float32)
-    return AutoModelForCausalLM.from_pretrained(FIXTURES / name, dtype=dtype).eval()
+    if not name.startswith("architectures/"):
+        return AutoModelForCausalLM.from_pretrained(FIXTURES / name, dtype=dtype).eval()
+    config = FIXTURES / name / "config.json"
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(config, folder)
+        architectures.formula_weights(Path(name).name, Path(folder) / "model.safetensors")
+        return architectures.load(Path(folder), json.loads(config.read_text())["model_type"])
 
 
 def train_a_little(model) -> None:
