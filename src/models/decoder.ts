@@ -123,7 +123,7 @@ export class Decoder {
       const row = (weight: Tensor, indices: ArrayLike<number>, padding?: number) =>
         ops.to(ops.embedding(weight, ops.int64(indices, [indices.length], this.device), padding), "float32");
       let x = row(this.#embedding, ids, embedding.padding);
-      if (this.rows) x = this.rows.embedded(x, ids);
+      if (this.rows) x = this.rows.embedded(x, ids, embedding.padding);
       const { scale, scaledAfter } = embedding;
       const scaled = (y: Tensor) => (scale === 1 ? y : ops.mulScalar(y, scale));
       if (!scaledAfter) x = scaled(x);

@@ -17,13 +17,19 @@ export class TrainedRows {
     this.#places = new Map(tokens.map((token, i) => [token, i]));
   }
 
-  /** Embedded tokens, [N, H] in float32, with these rows where they belong. */
-  embedded(x: Tensor, ids: ArrayLike<number>): Tensor {
+  /**
+   * Embedded tokens, [N, H] in float32, with these rows where they belong.
+   * @param padding a token whose row gets no gradient from here, as in PyTorch's embedding
+   */
+  embedded(x: Tensor, ids: ArrayLike<number>, padding?: number): Tensor {
+    const held = padding !== undefined && this.#places.has(padding);
     const rows = Array.from(ids, (id, i) => {
       const place = this.#places.get(id);
-      return place === undefined ? i : ids.length + place;
+      if (place === undefined) return i;
+      return ids.length + place + (id === padding ? this.tokens.length : 0);
     });
-    return ops.indexSelect(ops.cat([x, this.values]), 0, ops.int64(rows, [rows.length], this.#device));
+    const all = ops.cat([x, this.values, ...(held ? [ops.detach(this.values)] : [])]);
+    return ops.indexSelect(all, 0, ops.int64(rows, [rows.length], this.#device));
   }
 
   /** What these rows add to the logits of `input`, [L, H], with `matrix`, [V, H]: a product of [L, k] with [V, k]. */

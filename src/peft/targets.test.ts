@@ -73,6 +73,26 @@ describe("targetPaths", () => {
     expect(() => targets({ target_modules: ["q_proj"], layers_to_transform: [99] })).toThrow(UserError);
   });
 
+  it("counts layers by the first number in a path, or by the first after layers_pattern", () => {
+    const experts = ["model.layers.1.mlp.experts.0.up", "model.layers.0.mlp.experts.1.up", "blocks.1.up"];
+    const chosen = (config: LoraConfigInput) =>
+      targetPaths(loraSchema.parse({ target_modules: ["up"], ...config }), { ...llama, linears: experts });
+    expect(chosen({ layers_to_transform: 1 })).toEqual([experts[0]]); // something must stand before the list's name
+    expect(chosen({ layers_to_transform: 1, layers_pattern: "experts" })).toEqual([experts[1]]);
+    expect(chosen({ layers_to_transform: [1], layers_pattern: ["blocks", "layers"] })).toEqual([
+      experts[0],
+      experts[2],
+    ]);
+    expect(chosen({ layers_to_transform: [] })).toEqual(experts);
+    expect(() => chosen({ layers_to_transform: 1, layers_pattern: "h" })).toThrow(UserError);
+  });
+
+  it("knows all-linear in any case, and needs names where PEFT has no default", () => {
+    expect(targets({ target_modules: "ALL-linear" })).toEqual(targets({ target_modules: "all-linear" }));
+    const unknown = { ...llama, defaults: undefined };
+    expect(() => targetPaths(loraSchema.parse({}), unknown)).toThrow("PEFT has no default for this kind of model");
+  });
+
   it("says what there is when nothing matches", () => {
     expect(() => targets({ target_modules: ["query"] })).toThrow(
       'lora.target_modules: ["query"] matches no linear layer of this model. Its layers are named q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, lm_head; name some of them in a list, or use "all-linear".',

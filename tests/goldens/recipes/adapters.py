@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, set_seed
 from . import architectures
 from .logits import ids
 from .paths import FIXTURES, GOLDENS, write_json
-from .runs import HOT, LORA, execute, run
+from .runs import HOT, LORA, NF4, execute, run
 
 SEED = 42
 QV = ["q_proj", "v_proj"]
@@ -183,11 +183,15 @@ OTHER_MODELS = {
 }  # fmt: skip
 
 
+QUANTIZED = {
+    "qdora": dict(use_dora=True),
+    "quantized-modules-to-save": dict(target_modules=QV, modules_to_save=["lm_head", "norm"]),
+}
+
+
 def runs() -> dict:
     both = {**{name: ("tiny-llama", kind) for name, kind in KINDS.items()}, **OTHER_MODELS}
-    return {
-        f"adapter-{name}": run(
-            model=model, lora={**LORA, "r": 4, **kind}, loss_type="nll", **{**HOT, "num_train_epochs": 2, "weight_decay": 0.1}
-        )
-        for name, (model, kind) in both.items()
-    }
+    how = {**HOT, "num_train_epochs": 2, "weight_decay": 0.1, "loss_type": "nll"}
+    plain = {name: run(model=model, lora={**LORA, "r": 4, **kind}, **how) for name, (model, kind) in both.items()}
+    quantized = {name: run(lora={**LORA, "r": 4, **kind}, quantization=NF4, **how) for name, kind in QUANTIZED.items()}
+    return {f"adapter-{name}": spec for name, spec in {**plain, **quantized}.items()}
