@@ -76,8 +76,13 @@ describe("model folder", () => {
     ],
     [
       "of another architecture",
-      (folder) => changeJson(join(folder, "config.json"), { model_type: "gpt2", architectures: ["GPT2LMHeadModel"] }),
-      /config\.json: architecture 'GPT2LMHeadModel'.* is not supported/,
+      (folder) => changeJson(join(folder, "config.json"), { model_type: "mamba", architectures: ["MambaForCausalLM"] }),
+      /config\.json: model_type 'mamba' is not supported; llama, .* are\. docs\/models\.md lists the models/,
+    ],
+    [
+      "of another class",
+      (folder) => changeJson(join(folder, "config.json"), { architectures: ["LlamaForSequenceClassification"] }),
+      /config\.json: architecture 'LlamaForSequenceClassification' is not supported for model_type 'llama'; LlamaForCausalLM is/,
     ],
     [
       "with a wrong type in config.json",

@@ -6,44 +6,51 @@
 
 #include <cstdint>
 
+#include "../src/activation.h"
 #include "../src/optimizer_rules.h"
 
 namespace slimtune::cuda {
 
 enum class Dtype { f32, bf16, f16 };
 
-/// Rows of `width` elements.
+/// Rows of `width` elements; none where the data is null.
 struct Rows {
-  void* data;
-  Dtype dtype;
-  int64_t stride;
+  void* data = nullptr;
+  Dtype dtype = Dtype::f32;
+  int64_t stride = 0;
 };
 
-/// y = x / rms(x) · weight; inverseRms [rows] is kept for the backward pass. y has no gaps.
-void rmsNorm(Rows x, Rows weight, float eps, int64_t rows, int64_t width, Rows y, float* inverseRms, cudaStream_t stream);
+/// Rows normed as native/src/norm.h has it: without a mean x̂ = x / rms(x), else centered; y = x̂ · weight + bias + residual. bias,
+/// of weight's dtype, and residual, of y's, may be null. inverse [rows] and mean [rows] are kept for the backward pass. y has no
+/// gaps.
+void norm(Rows x, Rows weight, Rows bias, float eps, int64_t rows, int64_t width, Rows y, Rows residual, float* inverse,
+          float* mean, cudaStream_t stream);
 
 /// dx has no gaps.
-void rmsNormBackward(Rows dy, Rows x, Rows weight, const float* inverseRms, int64_t rows, int64_t width, Rows dx,
-                     cudaStream_t stream);
+void normBackward(Rows dy, Rows x, Rows weight, const float* inverse, const float* mean, int64_t rows, int64_t width, Rows dx,
+                  cudaStream_t stream);
 
-/// The rows that one block of rmsNormBackwardWeight adds up: partial sums [⌈rows / this⌉, width] are left to add.
+/// The rows that one block of normBackwardWeight adds up: partial sums [⌈rows / this⌉, width] are left to add. biasSums may be
+/// null.
 constexpr int64_t kWeightRows = 64;
-void rmsNormBackwardWeight(Rows dy, Rows x, const float* inverseRms, int64_t rows, int64_t width, float* partial,
-                           cudaStream_t stream);
+void normBackwardWeight(Rows dy, Rows x, const float* inverse, const float* mean, int64_t rows, int64_t width,
+                        float* weightSums, float* biasSums, cudaStream_t stream);
 
-/// Turns the pairs (x[i], x[i + dim/2]) by the angles of cos and sin, [rows, dim/2]; or back, with `inverse`.
-/// x is [rows, heads, dim] with its heads headStride apart; y has no gaps, and x's dtype.
-void rope(Rows x, int64_t headStride, const float* cos, const float* sin, bool inverse, int64_t rows, int64_t heads,
-          int64_t dim, Rows y, cudaStream_t stream);
+/// Turns the pairs (x[i], x[i + half]), or interleaved (x[2i], x[2i + 1]), by the angles of cos and sin, [rows, half]; or back,
+/// with `inverse`. x is [rows, heads, dim] with its heads headStride apart; y has no gaps, and x's dtype.
+void rope(Rows x, int64_t headStride, const float* cos, const float* sin, bool inverse, bool interleaved, int64_t rows,
+          int64_t heads, int64_t dim, int64_t half, Rows y, cudaStream_t stream);
 
-/// y = silu(gate) · up; the results have no gaps, and all are of gate's dtype.
-void swiglu(Rows gate, Rows up, int64_t rows, int64_t width, Rows y, cudaStream_t stream);
-void swigluBackward(Rows dy, Rows gate, Rows up, int64_t rows, int64_t width, Rows dGate, Rows dUp, cudaStream_t stream);
+/// y = activation(gate) · up, or without that where up is null; the results have no gaps, and all are of gate's dtype.
+void gate(Activation activation, Rows gate, Rows up, int64_t rows, int64_t width, Rows y, cudaStream_t stream);
+void gateBackward(Activation activation, Rows dy, Rows gate, Rows up, int64_t rows, int64_t width, Rows dGate, Rows dUp,
+                  cudaStream_t stream);
 
 /// Logits of classes first, first + 1, ... become exp(logit - the row's largest so far), the target's 0. Of each row, most
 /// and others (Σ of the exponentials but the target's, so far) are updated, targetLogit is set where the target is among
-/// these classes, and factor is by what earlier sums of exponentials are to be multiplied.
-void expBlock(float* logits, int64_t stride, const int64_t* targets, int64_t first, int64_t rows, int64_t classes,
+/// these classes, and factor is by what earlier sums of exponentials are to be multiplied. With a cap > 0 the logits are
+/// cap·tanh(logit / cap), and each exponential is written times the slope of that.
+void expBlock(float* logits, int64_t stride, const int64_t* targets, int64_t first, int64_t rows, int64_t classes, float cap,
               float* most, float* others, float* targetLogit, float* factor, cudaStream_t stream);
 
 /// What an update works on: states in float32, or 8-bit codes with a scale for each kQuantizedBlock of them.

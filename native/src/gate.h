@@ -3,9 +3,9 @@
 
 #include <ATen/ATen.h>
 
-namespace slimtune {
+#include "activation.h"
 
-enum class Activation : int64_t { silu, gelu, geluTanh, relu2, relu };
+namespace slimtune {
 
 Activation activationOf(c10::string_view name);
 

@@ -47,8 +47,8 @@ export interface AttentionDescription extends Half {
   heads: number;
   kvHeads: number;
   headDim: number;
-  /** Scores are q·kᵀ times this. */
-  scale: number;
+  /** Scores are q·kᵀ times this, by default 1/√headDim. */
+  scale?: number;
   /** Scores become c·tanh(score / c). */
   softcap?: number;
   /** A token sees this many, itself among them. */

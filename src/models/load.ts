@@ -17,7 +17,7 @@ import {
 } from "./description.js";
 import { Head } from "./head.js";
 import { Linear } from "./linear.js";
-import { ModelWeights } from "./modelWeights.js";
+import { ModelWeights, tiedAsStored } from "./modelWeights.js";
 import { float32Precision, type Precision } from "./precision.js";
 import type { Quantization } from "./quantization.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
@@ -48,14 +48,21 @@ interface WeightSource {
  */
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
   const { precision = float32Precision, device = "cpu", trained = () => false, quantization } = options;
+<<<<<<< HEAD
   const { untied = false } = options;
   const description = await readModelConfig(folder);
   const files = new ModelWeights(await resolveWeights(folder), description);
+=======
+  const index = await resolveWeights(folder);
+  const description = await tiedAsStored(await readModelConfig(folder), index);
+  const files = new ModelWeights(index, description);
+>>>>>>> main
   const parameters = new Map<string, Parameter>();
   const quantized: QuantizedWeight[] = [];
   try {
     const dense = (name: string, shape: number[], role: WeightRole, from = name): Tensor => {
       const trains = trained({ name, role });
+<<<<<<< HEAD
       const { tensor, stored } = scope(() => {
         const { tensor: view, dtype, name: stored } = files.tensor(from, shape);
         const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
@@ -63,6 +70,17 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
         return { tensor: trains ? ops.clone(view) : view, stored };
       });
       parameters.set(name, { name, stored: from === name ? stored : name, role, tensor: keep(tensor), shape });
+=======
+      let stored: string | undefined;
+      const tensor = scope(() => {
+        const { tensor: read, dtype, name: storedName } = files.tensor(name, shape);
+        stored = storedName;
+        const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
+        if (dtype !== target || device !== "cpu") return ops.toDevice(read, device, target);
+        return trains ? ops.clone(read) : read;
+      });
+      parameters.set(name, { name, stored, role, tensor: keep(tensor), shape });
+>>>>>>> main
       return tensor;
     };
     // One weight after the other: the pages of the file that it was read from are given back before the next is read.

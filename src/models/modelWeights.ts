@@ -1,4 +1,5 @@
 /** The weights of a model's files by the names that its description has for them. */
+import { sameBytes } from "../files/sameBytes.js";
 import type { WeightIndex } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
 import type { DType, Tensor } from "../torch/index.js";
@@ -19,7 +20,11 @@ export class ModelWeights {
     this.#index = index;
     this.#description = description;
     this.#stored = new StoredTensors(index.headers);
+<<<<<<< HEAD
     this.#spelling = spellingOf(description, index.tensors);
+=======
+    this.#spelling = spellingOf(description, index);
+>>>>>>> main
   }
 
   /** The tensor as it lies in its file, of the shape that config.json asks for, and its name there. */
@@ -70,16 +75,39 @@ export class ModelWeights {
   }
 }
 
+<<<<<<< HEAD
 /** How a folder's files spell the names of a model's weights. */
 export function spellingOf(
   { embedding, head, spellings }: ModelDescription,
   tensors: ReadonlyMap<string, unknown>,
 ): Spelling {
+=======
+/** How the files spell weights' names. */
+function spellingOf({ embedding, head, spellings }: ModelDescription, { tensors }: WeightIndex): Spelling {
+>>>>>>> main
   const telling = [embedding, ...(head.tied ? [] : [head.linear])].map(({ path }) => `${path}.weight`);
   return spellings.find((spelling) => telling.every((name) => tensors.has(respell(name, spelling)))) ?? [];
 }
 
+<<<<<<< HEAD
 export function respell(name: string, spelling: Spelling): string {
+=======
+/**
+ * The description with its head untied where the files hold one of its own: like transformers, which goes by the weights
+ * where config.json says something else (or nothing, where a class's default is to tie).
+ */
+export async function tiedAsStored(description: ModelDescription, index: WeightIndex): Promise<ModelDescription> {
+  const { embedding, head } = description;
+  const spelling = spellingOf(description, index);
+  const [rows, own] = [embedding, head.linear].map(({ path }) =>
+    index.tensors.get(respell(`${path}.weight`, spelling)),
+  );
+  if (!head.tied || !rows || !own || (await sameBytes(rows, own))) return description;
+  return { ...description, head: { ...head, tied: false } };
+}
+
+function respell(name: string, spelling: Spelling): string {
+>>>>>>> main
   const pair = spelling.find(([prefix]) => name.startsWith(prefix));
   return pair ? pair[1] + name.slice(pair[0].length) : name;
 }

@@ -6,6 +6,8 @@ import type { Tensor } from "../torch/index.js";
 /** A weight that is trained; its tensor is a float32 leaf. */
 export interface TrainedParameter {
   name: string;
+  /** Its name in the files of a model, where they spell it in another way. */
+  stored?: string;
   role: WeightRole;
   tensor: Tensor;
   shape: readonly number[];

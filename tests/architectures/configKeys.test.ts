@@ -174,8 +174,9 @@ describe.each(supported)("%s", (type) => {
     ["is_causal", false],
     ["per_layer_config", { 1: { sliding_window: 4 } }],
   ])("%s is refused", (key, value) => {
-    const inner = type in wrappers ? { text_config: { [key]: value } } : { [key]: value };
-    expect(() => described({ model_type: type, ...inner })).toThrow(`config.json: ${key}: `);
+    const [config, path] =
+      type in wrappers ? [{ text_config: { [key]: value } }, `text_config: ${key}`] : [{ [key]: value }, key];
+    expect(() => described({ model_type: type, ...config })).toThrow(`config.json: ${path}: `);
   });
 });
 

@@ -66,12 +66,11 @@ it("Hunyuan's alpha makes another base of the dynamic rotation", () => {
   expect(rope({ type: "linear", factor: 2, alpha: 1000 })).toMatchObject({ type: "linear", factor: 2 });
 });
 
-it("original_max_position_embeddings beside the rotation's parameters is Phi-3's alone, and counts before theirs", () => {
+it("original_max_position_embeddings beside the rotation's parameters counts before theirs", () => {
   const lists = { short_factor: Array(48).fill(1), long_factor: Array(48).fill(2) };
   const original = (model_type: string, rope_scaling: Record<string, unknown>) =>
     parse({ model_type, max_position_embeddings: 512, original_max_position_embeddings: 64, rope_scaling }).layers[0]!
       .attention.rope!.originalMaxPositions;
   expect(original("phi3", { rope_type: "longrope", ...lists, original_max_position_embeddings: 128 })).toBe(64);
-  expect(original("llama", { rope_type: "yarn", factor: 4 })).toBe(512);
-  expect(original("llama", { rope_type: "yarn", factor: 4, original_max_position_embeddings: 128 })).toBe(128);
+  expect(original("llama", { rope_type: "yarn", factor: 4, original_max_position_embeddings: 128 })).toBe(64);
 });

@@ -31,13 +31,6 @@ void same(const std::string& what, const Tensor& actual, const Tensor& expected,
 
 namespace {
 
-template <typename Signature, typename... Arguments>
-auto call(bool composed, const char* name, Arguments&&... arguments) {
-  const auto op = opOf<Signature>(name);
-  if (!composed) return op.call(arguments...);
-  return op.redispatch(c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), arguments...);
-}
-
 Tensors copies(const Tensors& tensors) {
   Tensors result;
   for (const Tensor& tensor : tensors) result.push_back(tensor.clone());
@@ -275,6 +268,7 @@ const bool ran = [] {
   checkAdafactor();
   checkQuantized();
   checkTargets();
+  checkStages();
   checkAttention();
   std::printf(failures == 0 ? "all compositions agree\n" : "%d failures\n", failures);
   std::fflush(stdout);

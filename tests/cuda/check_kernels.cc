@@ -53,91 +53,135 @@ void compare(const std::string& what, const Matrix<T>& actual, const Expected& e
   std::printf("%s: off by %g (%ld x %ld)\n", what.c_str(), worst, long(actual.rows), long(actual.width));
 }
 
+/// Plain, or centered with a bias and a residual.
 template <typename X, typename W, typename Y>
-void checkNorm(int64_t rows, int64_t width, int64_t gap) {
+void checkNorm(int64_t rows, int64_t width, int64_t gap, bool centered) {
   auto x = Matrix<X>::random(rows, width, gap);
-  auto weight = Matrix<W>::random(1, width);
-  constexpr float eps = 1e-5f;
+  auto weight = Matrix<W>::random(1, width), bias = Matrix<W>::random(1, width);
+  auto residual = Matrix<Y>::random(rows, width, gap);
+  constexpr float eps = 1e-2f;
   Matrix<Y> y(rows, width);
-  Matrix<float> inverse(rows, 1);
-  rmsNorm(x.view(), weight.view(), eps, rows, width, y.view(), inverse.data.data(), nullptr);
-  Values rms(rows);
+  Matrix<float> inverse(rows, 1), mean(rows, 1);
+  float* const kept = centered ? mean.data.data() : nullptr;
+  norm(x.view(), weight.view(), centered ? bias.view() : Rows{}, eps, rows, width, y.view(), centered ? residual.view() : Rows{},
+       inverse.data.data(), kept, nullptr);
+  Values middle(rows), root(rows);
   for (int64_t r = 0; r < rows; r++) {
+    for (int64_t c = 0; c < width; c++) middle[r] += centered ? x.at(r, c) / width : 0;
     double squares = 0;
-    for (int64_t c = 0; c < width; c++) squares += x.at(r, c) * x.at(r, c);
-    rms[r] = std::sqrt(squares / width + eps);
+    for (int64_t c = 0; c < width; c++) squares += std::pow(x.at(r, c) - middle[r], 2);
+    root[r] = std::sqrt(squares / width + eps);
   }
-  compare("rmsNorm", y, [&](int64_t r, int64_t c) { return weight.at(0, c) * x.at(r, c) / rms[r]; });
-  compare("rmsNorm: 1/rms", inverse, [&](int64_t r, int64_t) { return 1 / rms[r]; });
+  const std::string name = centered ? "layer norm" : "rms norm";
+  const auto normed = [&](int64_t r, int64_t c) { return (x.at(r, c) - middle[r]) / root[r]; };
+  compare(name, y, [&](int64_t r, int64_t c) {
+    return weight.at(0, c) * normed(r, c) + (centered ? bias.at(0, c) + residual.at(r, c) : 0);
+  });
+  compare(name + ": inverse", inverse, [&](int64_t r, int64_t) { return 1 / root[r]; });
+  if (centered) compare(name + ": mean", mean, [&](int64_t r, int64_t) { return middle[r]; });
 
   auto dy = Matrix<Y>::random(rows, width, gap);
   Matrix<X> dx(rows, width);
-  rmsNormBackward(dy.view(), x.view(), weight.view(), inverse.data.data(), rows, width, dx.view(), nullptr);
-  // d/dx[c] of Σ dy·w·x/rms, with rms' derivative x[c] / (width · rms)
-  compare("rmsNormBackward", dx, [&](int64_t r, int64_t c) {
-    double dot = 0;
-    for (int64_t k = 0; k < width; k++) dot += dy.at(r, k) * weight.at(0, k) * x.at(r, k);
-    return dy.at(r, c) * weight.at(0, c) / rms[r] - dot * x.at(r, c) / (width * std::pow(rms[r], 3));
+  normBackward(dy.view(), x.view(), weight.view(), inverse.data.data(), kept, rows, width, dx.view(), nullptr);
+  // d/dx[c] of Σ dy·w·(x - mean)/root, with root's derivative (x[c] - mean) / (width · root)
+  compare(name + ": backward", dx, [&](int64_t r, int64_t c) {
+    double dot = 0, sum = 0;
+    for (int64_t k = 0; k < width; k++) {
+      dot += dy.at(r, k) * weight.at(0, k) * (x.at(r, k) - middle[r]);
+      sum += centered ? dy.at(r, k) * weight.at(0, k) : 0;
+    }
+    return (dy.at(r, c) * weight.at(0, c) - sum / width) / root[r] - dot * normed(r, c) / (width * root[r] * root[r]);
   });
   const int64_t chunks = (rows + kWeightRows - 1) / kWeightRows;
-  Matrix<float> partial(chunks, width), dWeight(1, width);
-  rmsNormBackwardWeight(dy.view(), x.view(), inverse.data.data(), rows, width, partial.data.data(), nullptr);
+  Matrix<float> weightSums(chunks, width), biasSums(chunks, width), dWeight(1, width), dBias(1, width);
+  normBackwardWeight(dy.view(), x.view(), inverse.data.data(), kept, rows, width, weightSums.data.data(),
+                     centered ? biasSums.data.data() : nullptr, nullptr);
   for (int64_t c = 0; c < width; c++) {
-    dWeight.data[c] = 0;
-    for (int64_t k = 0; k < chunks; k++) dWeight.data[c] += partial.data[k * width + c];
+    dWeight.data[c] = dBias.data[c] = 0;
+    for (int64_t k = 0; k < chunks; k++) {
+      dWeight.data[c] += weightSums.data[k * width + c];
+      dBias.data[c] += biasSums.data[k * width + c];
+    }
   }
-  compare("rmsNormBackwardWeight", dWeight, [&](int64_t, int64_t c) {
+  const auto overRows = [&](int64_t c, const auto& value) {
     double total = 0;
-    for (int64_t r = 0; r < rows; r++) total += dy.at(r, c) * x.at(r, c) / rms[r];
+    for (int64_t r = 0; r < rows; r++) total += dy.at(r, c) * value(r, c);
     return total;
-  });
+  };
+  compare(name + ": weight", dWeight, [&](int64_t, int64_t c) { return overRows(c, normed); });
+  if (centered) compare(name + ": bias", dBias, [&](int64_t, int64_t c) { return overRows(c, [](int64_t, int64_t) { return 1.; }); });
 }
 
+/// The first 2·half elements of each head turn.
 template <typename T>
-void checkRope(int64_t rows, int64_t heads, int64_t dim, int64_t gap) {
-  const int64_t half = dim / 2;
+void checkRope(int64_t rows, int64_t heads, int64_t dim, int64_t half, int64_t gap) {
   auto x = Matrix<T>::random(rows, heads * dim, gap);
   auto cos = Matrix<float>::random(rows, half), sin = Matrix<float>::random(rows, half);
   for (int64_t i = 0; i < rows * half; i++) sin.data[i] = std::sin(cos.data[i]), cos.data[i] = std::cos(cos.data[i]);
   for (const bool inverse : {false, true}) {
-    Matrix<T> y(rows, heads * dim);
-    rope(x.view(), dim, cos.data.data(), sin.data.data(), inverse, rows, heads, dim, y.view(), nullptr);
-    compare("rope", y, [&](int64_t r, int64_t c) {
-      const int64_t begin = c / dim * dim, i = c % dim % half;
-      const double a = x.at(r, begin + i), b = x.at(r, begin + half + i);
-      const double cosine = cos.at(r, i), sine = (inverse ? -1 : 1) * sin.at(r, i);
-      return c % dim < half ? a * cosine - b * sine : b * cosine + a * sine;
-    });
+    for (const bool interleaved : {false, true}) {
+      Matrix<T> y(rows, heads * dim);
+      rope(x.view(), dim, cos.data.data(), sin.data.data(), inverse, interleaved, rows, heads, dim, half, y.view(), nullptr);
+      compare(interleaved ? "rope, interleaved" : "rope", y, [&](int64_t r, int64_t c) {
+        const int64_t begin = c / dim * dim, place = c % dim;
+        if (place >= 2 * half) return x.at(r, c);
+        const int64_t i = interleaved ? place / 2 : place % half;
+        const bool first = interleaved ? place % 2 == 0 : place < half;
+        const double a = x.at(r, begin + (interleaved ? 2 * i : i)), b = x.at(r, begin + (interleaved ? 2 * i + 1 : i + half));
+        const double cosine = cos.at(r, i), sine = (inverse ? -1 : 1) * sin.at(r, i);
+        return first ? a * cosine - b * sine : b * cosine + a * sine;
+      });
+    }
   }
 }
 
+double activated(slimtune::Activation activation, double x) {
+  using slimtune::Activation;
+  switch (activation) {
+    case Activation::silu: return x / (1 + std::exp(-x));
+    case Activation::gelu: return x * 0.5 * (1 + std::erf(x / std::sqrt(2)));
+    case Activation::geluTanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::relu2: return x > 0 ? x * x : 0;
+    case Activation::relu: return x > 0 ? x : 0;
+  }
+  return NAN;
+}
+
 template <typename T>
-void checkSwiglu(int64_t rows, int64_t width, int64_t gap) {
-  auto gate = Matrix<T>::random(rows, width, gap), up = Matrix<T>::random(rows, width, gap);
-  auto dy = Matrix<T>::random(rows, width);
-  const auto silu = [](double x) { return x / (1 + std::exp(-x)); };
-  const auto slope = [&](double x) { return (silu(x + 1e-5) - silu(x - 1e-5)) / 2e-5; };
-  Matrix<T> y(rows, width), dGate(rows, width), dUp(rows, width);
-  swiglu(gate.view(), up.view(), rows, width, y.view(), nullptr);
-  compare("swiglu", y, [&](int64_t r, int64_t c) { return silu(gate.at(r, c)) * up.at(r, c); });
-  swigluBackward(dy.view(), gate.view(), up.view(), rows, width, dGate.view(), dUp.view(), nullptr);
-  compare("swigluBackward: gate", dGate,
-          [&](int64_t r, int64_t c) { return dy.at(r, c) * up.at(r, c) * slope(gate.at(r, c)); });
-  compare("swigluBackward: up", dUp, [&](int64_t r, int64_t c) { return dy.at(r, c) * silu(gate.at(r, c)); });
+void checkGate(int64_t rows, int64_t width, int64_t gap) {
+  for (int which = 0; which < 5; which++) {
+    const auto activation = static_cast<slimtune::Activation>(which);
+    for (const bool beside : {true, false}) {
+      auto g = Matrix<T>::random(rows, width, gap), up = Matrix<T>::random(rows, width, gap);
+      auto dy = Matrix<T>::random(rows, width);
+      const std::string name = "activation " + std::to_string(which) + (beside ? " of a gate" : "");
+      const auto factor = [&](int64_t r, int64_t c) { return beside ? up.at(r, c) : 1; };
+      const auto slope = [&](double x) { return (activated(activation, x + 1e-6) - activated(activation, x - 1e-6)) / 2e-6; };
+      Matrix<T> y(rows, width), dGate(rows, width), dUp(rows, width);
+      gate(activation, g.view(), beside ? up.view() : Rows{}, rows, width, y.view(), nullptr);
+      compare(name, y, [&](int64_t r, int64_t c) { return activated(activation, g.at(r, c)) * factor(r, c); });
+      gateBackward(activation, dy.view(), g.view(), beside ? up.view() : Rows{}, rows, width, dGate.view(),
+                   beside ? dUp.view() : Rows{}, nullptr);
+      compare(name + ": gradient", dGate, [&](int64_t r, int64_t c) { return dy.at(r, c) * factor(r, c) * slope(g.at(r, c)); });
+      if (beside) compare(name + ": up", dUp, [&](int64_t r, int64_t c) { return dy.at(r, c) * activated(activation, g.at(r, c)); });
+    }
+  }
 }
 
 /// Two blocks of classes, as parts of the same rows.
-void checkExpBlock(int64_t rows, int64_t classes, int64_t gap) {
+void checkExpBlock(int64_t rows, int64_t classes, int64_t gap, float cap) {
   const int64_t split = classes / 2 / 4 * 4;
-  const auto logits = Matrix<float>::random(rows, classes, gap);
-  auto z = logits;
+  const auto given = Matrix<float>::random(rows, classes, gap);
+  auto z = given;
+  const auto share = [&](int64_t r, int64_t c) { return cap > 0 ? std::tanh(given.at(r, c) / cap) : 0.; };
+  const auto logit = [&](int64_t r, int64_t c) { return cap > 0 ? cap * share(r, c) : given.at(r, c); };
   std::vector<int64_t> targets(rows);
   for (auto& target : targets) target = static_cast<int64_t>(generator() % classes);
   Matrix<float> most(rows, 1), others(rows, 1), targetLogit(rows, 1), first(rows, 1), second(rows, 1);
   std::fill(most.data.begin(), most.data.end(), -INFINITY);
   std::fill(others.data.begin(), others.data.end(), 0.f);
   const auto block = [&](int64_t begin, int64_t end, Matrix<float>& factor) {
-    expBlock(z.data.data() + begin, z.stride, targets.data(), begin, rows, end - begin, most.data.data(),
+    expBlock(z.data.data() + begin, z.stride, targets.data(), begin, rows, end - begin, cap, most.data.data(),
              others.data.data(), targetLogit.data.data(), factor.data.data(), nullptr);
   };
   block(0, split, first);
@@ -146,21 +190,21 @@ void checkExpBlock(int64_t rows, int64_t classes, int64_t gap) {
 
   const auto largest = [&](int64_t r, int64_t end) {
     double value = -INFINITY;
-    for (int64_t c = 0; c < end; c++) value = std::max(value, logits.at(r, c));
+    for (int64_t c = 0; c < end; c++) value = std::max(value, logit(r, c));
     return value;
   };
   compare("expBlock: most", most, [&](int64_t r, int64_t) { return largest(r, classes); });
-  compare("expBlock: target", targetLogit, [&](int64_t r, int64_t) { return logits.at(r, targets[r]); });
+  compare("expBlock: target", targetLogit, [&](int64_t r, int64_t) { return logit(r, targets[r]); });
   compare("expBlock: first factor", first, [&](int64_t, int64_t) { return 0; });  // exp(-∞)
   compare("expBlock: second factor", second,
           [&](int64_t r, int64_t) { return std::exp(mostBefore.at(r, 0) - largest(r, classes)); });
   compare("expBlock: others", others, [&](int64_t r, int64_t) {
     double sum = 0;
-    for (int64_t c = 0; c < classes; c++) sum += c == targets[r] ? 0 : std::exp(logits.at(r, c) - largest(r, classes));
+    for (int64_t c = 0; c < classes; c++) sum += c == targets[r] ? 0 : std::exp(logit(r, c) - largest(r, classes));
     return sum;
   });
   compare("expBlock: exponentials", z, [&](int64_t r, int64_t c) {
-    return c == targets[r] ? 0 : std::exp(logits.at(r, c) - largest(r, c < split ? split : classes));
+    return c == targets[r] ? 0 : std::exp(logit(r, c) - largest(r, c < split ? split : classes)) * (1 - std::pow(share(r, c), 2));
   });
 }
 
@@ -203,26 +247,31 @@ int main() {
   for (const int64_t rows : {0, 2, 67}) {
     for (const int64_t width : {1, 6, 260}) {
       for (const int64_t gap : {4, 3}) {
-        checkNorm<float, float, float>(rows, width, gap);
-        checkNorm<float, __nv_bfloat16, __nv_bfloat16>(rows, width, gap);
-        checkNorm<__nv_bfloat16, float, __nv_bfloat16>(rows, width, gap);
-        checkNorm<float, float, __half>(rows, width, gap);
-        checkSwiglu<float>(rows, width, gap);
-        checkSwiglu<__nv_bfloat16>(rows, width, gap);
-        checkSwiglu<__half>(rows, width, gap);
-        if (width > 1) checkExpBlock(rows, 4 * width, gap);
+        for (const bool centered : {false, true}) {
+          checkNorm<float, float, float>(rows, width, gap, centered);
+          checkNorm<float, __nv_bfloat16, __nv_bfloat16>(rows, width, gap, centered);
+          checkNorm<__nv_bfloat16, float, __nv_bfloat16>(rows, width, gap, centered);
+          checkNorm<float, float, __half>(rows, width, gap, centered);
+        }
+        checkGate<float>(rows, width, gap);
+        checkGate<__nv_bfloat16>(rows, width, gap);
+        checkGate<__half>(rows, width, gap);
+        if (width > 1) checkExpBlock(rows, 4 * width, gap, 0);
+        if (width > 1) checkExpBlock(rows, 4 * width, gap, 1.5);
       }
     }
     for (const int64_t heads : {1, 3}) {
-      for (const int64_t dim : {2, 64}) {
-        checkRope<float>(rows, heads, dim, 5);
-        checkRope<__nv_bfloat16>(rows, heads, dim, 0);
-        checkRope<__half>(rows, heads, dim, 8);
+      for (const auto& [dim, half] : {std::pair<int64_t, int64_t>{2, 1}, {64, 32}, {80, 16}, {7, 2}}) {
+        checkRope<float>(rows, heads, dim, half, 5);
+        checkRope<__nv_bfloat16>(rows, heads, dim, half, 0);
+        checkRope<__half>(rows, heads, dim, half, 8);
       }
     }
   }
-  checkNorm<float, float, float>(2, 8192, 0);  // more packs than threads
-  checkExpBlock(2, 5003, 0);
+  checkNorm<float, float, float>(2, 8192, 0, false);  // more packs than threads
+  checkNorm<float, float, float>(2, 8192, 0, true);
+  checkExpBlock(2, 5003, 0, 0);
+  checkExpBlock(2, 5003, 0, 1.5);
   for (const int64_t width : {18, 40, 192}) {
     checkDequantize<float>(7, width);
     checkDequantize<__nv_bfloat16>(90, width);

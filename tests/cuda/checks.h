@@ -15,4 +15,14 @@ auto opOf(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
+/// The kernel for CPUs, or composed: what a device without kernels of its own computes.
+template <typename Signature, typename... Arguments>
+auto call(bool composed, const char* name, Arguments&&... arguments) {
+  const auto op = opOf<Signature>(name);
+  if (!composed) return op.call(arguments...);
+  return op.redispatch(c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), arguments...);
+}
+
+void checkStages();
+
 void checkAttention();

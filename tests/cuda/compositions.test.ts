@@ -8,7 +8,7 @@ import { expect, it } from "vitest";
 import { compilerName } from "../../src/setup/toolchain.js";
 import { nativePath } from "../bridge/support.js";
 
-const sources = ["check_compositions.cc", "check_attention.cc"].map((name) =>
+const sources = ["check_compositions.cc", "check_stages.cc", "check_attention.cc"].map((name) =>
   fileURLToPath(new URL(name, import.meta.url)),
 );
 const LOAD = "require(process.argv[1]).loadLibrary(process.argv[2])";

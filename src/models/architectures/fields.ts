@@ -86,6 +86,7 @@ export const rope = {
   rope_scaling: ropeParameters.nullish(),
   rope_theta: positive.nullish(),
   partial_rotary_factor: positive.max(1).nullish(),
+  original_max_position_embeddings: size.nullish(),
 };
 
 /** The class's defaults that nearly every config leaves to its file. */

@@ -41,9 +41,9 @@ export const ministral3 = page({
   classes: { ministral3: "Ministral3ForCausalLM" },
   config,
   describe: (config, root) => {
-    const parameters = parametersOf({ ...config, rope_parameters: config.rope_parameters ?? ROPE });
-    const rope = rotation(config, headsOf(config).headDim, {}, parameters);
-    const beta = parameters.llama_4_scaling_beta;
+    const keys = { ...config, rope_parameters: config.rope_parameters ?? ROPE };
+    const rope = rotation(keys, headsOf(config).headDim);
+    const beta = parametersOf(keys).llama_4_scaling_beta;
     if (beta == null) throw new UserError("rope_parameters: a ministral3 model needs llama_4_scaling_beta");
     const windows = windowsOf(config, () => config.sliding_window !== null);
     return llamaLike(config, root, {

@@ -144,7 +144,6 @@ export function llamaLike(config: DecoderConfig, root: string, changes: Changes)
         heads,
         kvHeads,
         headDim,
-        scale: 1 / Math.sqrt(headDim),
         rope,
         dropout: 0,
         weightDropout: config.attention_dropout,

@@ -27,11 +27,7 @@ type Phi3Config = z.output<typeof config>;
 function longrope(config: Phi3Config) {
   const { rope_type, type, ...parameters } = parametersOf(config);
   const name = rope_type ?? type ?? "default";
-  if (["longrope", "su", "yarn"].includes(name)) {
-    // The class has a default for it, which counts before what the parameters say.
-    const { original_max_position_embeddings } = config;
-    return { ...parameters, rope_type: "longrope", original_max_position_embeddings };
-  }
+  if (["longrope", "su", "yarn"].includes(name)) return { ...parameters, rope_type: "longrope" };
   if (name === "default") return parameters;
   throw new UserError(`rope_parameters: rope_type '${name}' is not supported for phi3; default and longrope are`);
 }
@@ -48,7 +44,7 @@ export const phi3 = page({
     const windows = windowsOf(config, () => config.sliding_window !== null);
     return llamaLike(config, root, {
       norm: (path, size) => rmsNorm(path, size, config.rms_norm_eps),
-      rope: rotation(config, headDim, { partial: true }, longrope(config)),
+      rope: rotation({ ...config, rope_scaling: longrope(config) }, headDim, { partial: true }),
       attention: (layer, path) => ({
         qkv: [linear(`${path}.qkv_proj`, hidden, (heads + 2 * kvHeads) * headDim)],
         joined: "by part",

@@ -10,6 +10,7 @@ export interface RopeKeys {
   rope_scaling?: RopeParameters | null;
   rope_theta?: number | null;
   partial_rotary_factor?: number | null;
+  original_max_position_embeddings?: number | null;
 }
 
 export interface RotationOptions {
@@ -56,7 +57,9 @@ export function rotation(
   if (dim < 2 || dim % 2 !== 0)
     throw fail(`${dim} of the ${headDim} numbers of a head are turned, which is not an even number`);
   const { max_position_embeddings: maxPositions } = config;
-  const originalMaxPositions = parameters.original_max_position_embeddings ?? maxPositions;
+  // transformers prefers the one beside the parameters, where these are for all layers.
+  const beside = given ? undefined : config.original_max_position_embeddings;
+  const originalMaxPositions = beside ?? parameters.original_max_position_embeddings ?? maxPositions;
   if (type === "llama3" && (parameters.low_freq_factor === undefined || parameters.high_freq_factor === undefined)) {
     throw fail("rope_type 'llama3' needs low_freq_factor and high_freq_factor");
   }

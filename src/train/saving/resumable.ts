@@ -47,11 +47,11 @@ export async function restoreWeights(
 ): Promise<void> {
   await withTensors((await resolveWeights(folder, stem)).headers, async (weights) =>
     noGrad(() => {
-      for (const { name, tensor, shape, storedShape = shape } of parameters) {
+      for (const { name, stored = name, tensor, shape, storedShape = shape } of parameters) {
         scope(() => {
           const begins = (x: Tensor, size: number, dim: number) =>
             size === storedShape[dim] ? x : ops.narrow(x, dim, 0, size);
-          ops.copy_(tensor, shape.reduce(begins, weights(name, storedShape)));
+          ops.copy_(tensor, shape.reduce(begins, weights(stored, storedShape)));
         });
       }
     }),
