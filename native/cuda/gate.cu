@@ -33,7 +33,7 @@ struct GeluTanh {
 
 struct SquaredRelu {
   static __device__ float value(float x, float& slope) {
-    const float positive = x > 0.f ? x : 0.f;
+    const float positive = x <= 0.f ? 0.f : x;  // NaN stays NaN
     slope = 2.f * positive;
     return positive * positive;
   }
@@ -41,8 +41,8 @@ struct SquaredRelu {
 
 struct Relu {
   static __device__ float value(float x, float& slope) {
-    slope = x > 0.f ? 1.f : 0.f;
-    return x > 0.f ? x : 0.f;
+    slope = x <= 0.f ? 0.f : 1.f;
+    return x <= 0.f ? 0.f : x;
   }
 };
 

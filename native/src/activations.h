@@ -82,14 +82,15 @@ struct GeluTanh {
   static constexpr T kCubic = T(0.044715);
 };
 
+/// NaN stays NaN.
 struct Relu {
   template <typename T>
   static SLIMTUNE_INLINE T value(T x) {
-    return x > T(0) ? x : T(0);
+    return x <= T(0) ? T(0) : x;
   }
   template <typename T>
   static SLIMTUNE_INLINE T withSlope(T x, T& slope) {
-    slope = x > T(0) ? T(1) : T(0);
+    slope = x <= T(0) ? T(0) : T(1);
     return value(x);
   }
 };

@@ -1,6 +1,6 @@
 /** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
 
-import { resolveWeights } from "../files/weights.js";
+import { resolveWeights, type WeightIndex } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
 import type { WeightRole } from "../support/weightRole.js";
 import { type Device, flush, type fused, keep, ops, scope, type Tensor } from "../torch/index.js";
@@ -42,27 +42,26 @@ interface WeightSource {
   linear(description: LinearDescription): Tensor | QuantizedWeight;
 }
 
+/** What a folder's model is made of, by its config.json and by what its files hold. */
+export async function describeModel(folder: string): Promise<{ description: ModelDescription; index: WeightIndex }> {
+  const index = await resolveWeights(folder);
+  return { description: await tiedAsStored(await readModelConfig(folder), index), index };
+}
+
 /**
  * Loads a model folder (config.json and safetensors).
  * @throws UserError naming the file and what is wrong in it
  */
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
   const { precision = float32Precision, device = "cpu", trained = () => false, quantization } = options;
-<<<<<<< HEAD
   const { untied = false } = options;
-  const description = await readModelConfig(folder);
-  const files = new ModelWeights(await resolveWeights(folder), description);
-=======
-  const index = await resolveWeights(folder);
-  const description = await tiedAsStored(await readModelConfig(folder), index);
+  const { description, index } = await describeModel(folder);
   const files = new ModelWeights(index, description);
->>>>>>> main
   const parameters = new Map<string, Parameter>();
   const quantized: QuantizedWeight[] = [];
   try {
     const dense = (name: string, shape: number[], role: WeightRole, from = name): Tensor => {
       const trains = trained({ name, role });
-<<<<<<< HEAD
       const { tensor, stored } = scope(() => {
         const { tensor: view, dtype, name: stored } = files.tensor(from, shape);
         const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
@@ -70,17 +69,6 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
         return { tensor: trains ? ops.clone(view) : view, stored };
       });
       parameters.set(name, { name, stored: from === name ? stored : name, role, tensor: keep(tensor), shape });
-=======
-      let stored: string | undefined;
-      const tensor = scope(() => {
-        const { tensor: read, dtype, name: storedName } = files.tensor(name, shape);
-        stored = storedName;
-        const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
-        if (dtype !== target || device !== "cpu") return ops.toDevice(read, device, target);
-        return trains ? ops.clone(read) : read;
-      });
-      parameters.set(name, { name, stored, role, tensor: keep(tensor), shape });
->>>>>>> main
       return tensor;
     };
     // One weight after the other: the pages of the file that it was read from are given back before the next is read.

@@ -20,11 +20,7 @@ export class ModelWeights {
     this.#index = index;
     this.#description = description;
     this.#stored = new StoredTensors(index.headers);
-<<<<<<< HEAD
-    this.#spelling = spellingOf(description, index.tensors);
-=======
     this.#spelling = spellingOf(description, index);
->>>>>>> main
   }
 
   /** The tensor as it lies in its file, of the shape that config.json asks for, and its name there. */
@@ -75,23 +71,15 @@ export class ModelWeights {
   }
 }
 
-<<<<<<< HEAD
-/** How a folder's files spell the names of a model's weights. */
+/** How the files spell weights' names. */
 export function spellingOf(
   { embedding, head, spellings }: ModelDescription,
-  tensors: ReadonlyMap<string, unknown>,
+  { tensors }: Pick<WeightIndex, "tensors">,
 ): Spelling {
-=======
-/** How the files spell weights' names. */
-function spellingOf({ embedding, head, spellings }: ModelDescription, { tensors }: WeightIndex): Spelling {
->>>>>>> main
   const telling = [embedding, ...(head.tied ? [] : [head.linear])].map(({ path }) => `${path}.weight`);
   return spellings.find((spelling) => telling.every((name) => tensors.has(respell(name, spelling)))) ?? [];
 }
 
-<<<<<<< HEAD
-export function respell(name: string, spelling: Spelling): string {
-=======
 /**
  * The description with its head untied where the files hold one of its own: like transformers, which goes by the weights
  * where config.json says something else (or nothing, where a class's default is to tie).
@@ -106,8 +94,7 @@ export async function tiedAsStored(description: ModelDescription, index: WeightI
   return { ...description, head: { ...head, tied: false } };
 }
 
-function respell(name: string, spelling: Spelling): string {
->>>>>>> main
+export function respell(name: string, spelling: Spelling): string {
   const pair = spelling.find(([prefix]) => name.startsWith(prefix));
   return pair ? pair[1] + name.slice(pair[0].length) : name;
 }

@@ -1,7 +1,6 @@
 /** A model, with the adapter of a folder on it or none, to measure it or to generate with it. */
 import type { CausalLM } from "../models/causalLM.js";
-import { readModelConfig } from "../models/config.js";
-import { type LoadOptions, loadCausalLM } from "../models/load.js";
+import { describeModel, type LoadOptions, loadCausalLM } from "../models/load.js";
 import type { DType } from "../torch/index.js";
 import { loadAdapter, loadOptionsFor } from "./adapter.js";
 import { planAdapter } from "./plan.js";
@@ -22,7 +21,7 @@ export async function loadAdapted(
   try {
     const { config, where } = stored;
     const quantized = options.quantization !== undefined;
-    const plan = planAdapter(config, await readModelConfig(folder), { where, quantized });
+    const plan = planAdapter(config, (await describeModel(folder)).description, { where, quantized });
     const model = await loadCausalLM(folder, { ...options, ...loadOptionsFor(plan) });
     try {
       loadAdapter(model, plan, stored, dtype);

@@ -13,10 +13,10 @@ import {
 import type { SafetensorsDtype } from "../files/safetensors.js";
 import { type TensorEntry, writeShardedSafetensors } from "../files/safetensorsWriter.js";
 import { storedEntry } from "../files/storedEntry.js";
-import { resolveWeights, type TensorLocation } from "../files/weights.js";
+import type { TensorLocation, WeightIndex } from "../files/weights.js";
 import { resolveModel } from "../hub/index.js";
-import { readModelConfig } from "../models/config.js";
 import { type LinearDescription, linearsOf, type ModelDescription, weightsOf } from "../models/description.js";
+import { describeModel } from "../models/load.js";
 import { respell, spellingOf } from "../models/modelWeights.js";
 import { dtypeOf, StoredTensors } from "../models/storedTensors.js";
 import { sync, writeSynced } from "../support/durable.js";
@@ -66,9 +66,9 @@ export async function mergeAdapter({ adapter: from, out, model, dtype }: MergeOp
   const made = join(dirname(folder), `.${basename(folder)}-${randomBytes(4).toString("hex")}-new`);
   try {
     const base = await baseFolder(adapter, model);
-    const description = await readModelConfig(base);
+    const { description, index } = await describeModel(base);
     const merging = new Merging(adapter, description, stored);
-    const entries = [...merging.entries((await resolveWeights(base)).tensors, dtype)];
+    const entries = [...merging.entries(index, dtype)];
     await mkdir(made, { recursive: true });
     await copyFiles(base, adapter.folder, made);
     const config = mergedConfig(description.source, dtype, merging.untied);
@@ -194,8 +194,8 @@ class Merging {
     }
   }
 
-  *entries(tensors: ReadonlyMap<string, TensorLocation>, dtype: MergeDType | undefined): Generator<TensorEntry> {
-    const spelling = spellingOf(this.#description, tensors);
+  *entries({ tensors }: WeightIndex, dtype: MergeDType | undefined): Generator<TensorEntry> {
+    const spelling = spellingOf(this.#description, { tensors });
     const { head, embedding } = this.#description;
     const stored = new Map(weightsOf(this.#description).map(({ name }) => [respell(name, spelling), name]));
     const headName = `${head.linear.path}.weight`;
