@@ -76,7 +76,7 @@ function inputsOf(one: Case): Inputs {
   const gates = () => (one.plainMlp ? [row()] : [row(), row()]);
   return {
     stage: one.stage === "plain" ? [row()] : one.stage === "gated" ? gates() : [row(), draw([INPUT], wide, trained)],
-    normBias: one.norm === "layer" ? draw([INPUT], stored, trained) : undefined,
+    normBias: one.stage === "normed" && one.norm === "layer" ? draw([INPUT], stored, trained) : undefined,
     residual: one.residual === undefined ? undefined : draw([ROWS, sizes[0]!], wide, true),
     group: {
       weights: sizes.map((size) => draw([size, INPUT], stored, trained)),
@@ -284,6 +284,62 @@ describe("an activation in float32 has float32's digits", () => {
       expect(Math.abs(slope![i]! - wantedSlope![i]!), `slope at ${x[i]}`).toBeLessThan(1e-6);
     }
   });
+});
+
+it.each(Object.keys(ACTIVATIONS) as fused.Activation[])(
+  "NaN comes through %s, alone and with a gate",
+  async (activation) => {
+    const outputs = scope(() => {
+      const x = ops.float32([Number.NaN, 1], [2, 1]);
+      const group = { weights: [ops.float32([1], [1, 1])], ...none };
+      return [undefined, ops.float32([1, 1], [2, 1])].map((up) => fused.gatedLinears(activation, x, up, group)[0]!);
+    });
+    leaves.push(...outputs);
+    for (const y of outputs) {
+      const [broken, whole] = await y.values();
+      expect(broken).toBeNaN();
+      expect(whole).not.toBeNaN();
+    }
+  },
+);
+
+/** Every spec with every other: what a list of cases forgets. */
+it("random specs equal their composition", async () => {
+  manualSeed(11);
+  let state = 5;
+  const pick = <T>(...values: T[]): T => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return values[Math.floor((state / 2 ** 32) * values.length)]!;
+  };
+  for (let trial = 0; trial < 150; trial++) {
+    const stage = pick("plain", "normed", "gated");
+    const layers = pick(1, 2, 3);
+    const lora = pick(false, true);
+    const one: Case = {
+      stage,
+      layers,
+      compute: "float64",
+      stored: "float64",
+      residual: stage !== "normed" && layers === 1 ? pick(undefined, 1, -0.7, 0) : undefined,
+      norm: pick("rms", "layer"),
+      offset: pick(0, 1),
+      activation: pick(...(Object.keys(ACTIVATIONS) as fused.Activation[])),
+      plainMlp: pick(false, true),
+      strided: pick(false, true),
+      bias: pick(false, true),
+      lora,
+      dropout: lora && pick(false, true),
+      trained: pick(false, true),
+    };
+    const inputs = inputsOf(one);
+    trainedLeaves = leaves.map((leaf) => leaf.info.requiresGrad);
+    const expected = await run(one, inputs, composedOutputs);
+    const actual = await run(one, inputs, fusedOutputs);
+    for (const [i, values] of actual.entries()) {
+      expect(difference(values, expected[i]!), `${JSON.stringify(one)}: ${i}`).toBeLessThan(1e-12);
+    }
+    for (const leaf of leaves.splice(0)) leaf.dispose();
+  }
 });
 
 describe("fused linear layers", () => {

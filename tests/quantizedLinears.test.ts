@@ -89,6 +89,18 @@ describe.each(Object.keys(kinds))("a weight in %s", (kind) => {
     expect(worst).toBeGreaterThan(0.001);
   });
 
+  it.each(["float32", "float64", "bfloat16"] as const)("is dequantized to the same numbers, %s", async (dtype) => {
+    const [exact, actual] = scope(() => {
+      const [codes, ...scales] = kinds[kind]!(dense([90, 70], 5, "float32"));
+      return [numbers([codes!, ...scales], 70, dtype), fused.dequantize(codes!, scales, dtype)];
+    });
+    expect(actual!.info.dtype).toBe(dtype);
+    expect(actual!.shape).toEqual([90, 70]);
+    expect(await actual!.values()).toEqual(await exact!.values());
+    actual!.dispose();
+    exact!.dispose();
+  });
+
   it("rounds to the compute dtype once", async () => {
     const [low, exact] = scope(() => {
       const stored = kinds[kind]!(dense([6, 70], 5, "float32"));
@@ -135,6 +147,12 @@ it("a group holds dense and quantized layers", async () => {
   for (const [i, value] of expected.entries()) expect(actual[i]).toBeCloseTo(value, 4);
   together!.dispose();
   alone!.dispose();
+});
+
+it("dequantizes quantized weights only", async () => {
+  const y = scope(() => fused.dequantize(ops.zeros([4, 8]), [], "float32"));
+  await expect(y.values()).rejects.toThrow("a dense weight is numbers already");
+  y.dispose();
 });
 
 describe("a quantized weight that does not fit is refused", () => {

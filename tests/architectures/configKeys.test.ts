@@ -57,7 +57,9 @@ const IRRELEVANT_HERE: Record<string, Record<string, string>> = {
     _sliding_window_pattern: "layer_types was made from it",
     attn_logit_softcapping: "its class keeps it and never applies it",
     hidden_act: "its class reads hidden_activation",
+    original_max_position_embeddings: "each of its rotations has its own",
   },
+  olmo3: { original_max_position_embeddings: "each of its rotations has its own" },
   phi3: { embd_pdrop: "its class keeps it and never applies it" },
   ernie4_5: { attention_dropout: "its class has none, whatever the file says" },
   gemma3: {

@@ -1,6 +1,8 @@
 /** What pages refuse, by the key and the value, and what they make of keys that need a second look. */
 import { expect, it } from "vitest";
-import { parseModelConfig } from "../../src/models/config.js";
+import { parseModelConfig, supportedTypes } from "../../src/models/config.js";
+import { modelTypes } from "../support/architectures.js";
+import { readGoldenJson } from "../support/goldens.js";
 
 const parse = (config: Record<string, unknown>) => parseModelConfig(JSON.stringify(config), "config.json");
 
@@ -73,4 +75,11 @@ it("original_max_position_embeddings beside the rotation's parameters counts bef
       .attention.rope!.originalMaxPositions;
   expect(original("phi3", { rope_type: "longrope", ...lists, original_max_position_embeddings: 128 })).toBe(64);
   expect(original("llama", { rope_type: "yarn", factor: 4, original_max_position_embeddings: 128 })).toBe(64);
+});
+
+it("every supported type has a tiny variant, and a run", () => {
+  const { runs } = readGoldenJson<{ runs: Record<string, { variant: string }> }>("architectures/runs.json");
+  const run = Object.values(runs).map(({ variant }) => modelTypes[variant]!);
+  expect([...new Set(Object.values(modelTypes))].sort()).toEqual(supportedTypes().sort());
+  expect([...new Set(run)].sort()).toEqual(supportedTypes().sort());
 });

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
+import { readHeader } from "../../src/files/safetensors.js";
 import { type LoraConfig, Trainer, type TrainingArgumentsInput } from "../../src/index.js";
 import { flush, liveTensors } from "../../src/torch/index.js";
 import { readVariant, writeVariant } from "../support/architectures.js";
@@ -32,6 +33,10 @@ it.each(Object.keys(runs))("%s", async (name) => {
     training_args: { ...args, output_dir, use_cpu: true, bf16: false, logging_steps: 1, save_strategy: "no" },
     log: () => {},
   }).train();
+  const { tensors } = await readHeader(join(output_dir, "adapter_model.safetensors"));
+  const names = readVariant(variant).adapter.map(({ name }) => name);
+  expect([...tensors.keys()].sort()).toEqual(names.sort()); // as PEFT calls them
+
   const { log_history } = JSON.parse(readFileSync(join(output_dir, "trainer_state.json"), "utf8"));
   const entries = (log_history as Record<string, number>[]).filter(({ loss }) => loss !== undefined);
   expect(entries).toHaveLength(log.length);

@@ -1,4 +1,4 @@
-"""Makes tests/fixtures and tests/goldens from pinned Python packages; see README.md. `python make_goldens.py [part ...]`"""
+"""Makes tests/fixtures and tests/goldens from pinned Python packages; see README.md. `python make_goldens.py [part[:name,name] ...]`"""
 
 import importlib
 import os
@@ -17,11 +17,11 @@ PARTS = ["fixtures", "logits", "tokens", "lora", "adapters", "runs", "order", "s
 
 def main(parts: list[str]) -> None:
     torch.set_num_threads(1)
-    for part in parts or PARTS:
+    for part, _, names in (part.partition(":") for part in parts or PARTS):
         if part not in PARTS:
             sys.exit(f"unknown part {part!r}; parts are {', '.join(PARTS)}")
         print(f"== {part}", flush=True)
-        importlib.import_module(f"recipes.{part}").make()
+        importlib.import_module(f"recipes.{part}").make(*filter(None, names.split(",")))
 
 
 if __name__ == "__main__":

@@ -41,9 +41,11 @@ def execute(variant: str, changes: dict) -> dict:
     return {"variant": variant, "config": changes, "log": [[entry[key] for key in KEPT] for entry in trainer.state.log_history if "loss" in entry]}
 
 
-def make() -> None:
-    runs = {}
-    for name, (variant, changes) in RUNS.items():
+def make(*names: str) -> None:
+    """All runs, or those named alone."""
+    path = RESULTS / "runs.json"
+    runs = json.loads(path.read_text())["runs"] if names else {}
+    for name in names or RUNS:
         print("  ", name, flush=True)
-        runs[name] = execute(variant, changes)
-    write_json(RESULTS / "runs.json", {"data": "prompt-completion.jsonl", "lora": LORA, "args": ARGS, "runs": runs})
+        runs[name] = execute(*RUNS[name])
+    write_json(path, {"data": "prompt-completion.jsonl", "lora": LORA, "args": ARGS, "runs": runs})

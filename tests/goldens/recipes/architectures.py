@@ -255,14 +255,13 @@ def write_weights(path: Path, tensors: list[dict], adapter: list[dict], tied: li
     path.write_text("{" + ",\n".join([*parts, f'"tied":{json.dumps(tied)}']) + "}\n")
 
 
-def make() -> None:
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir()
-    RESULTS.mkdir(exist_ok=True)
-    for old in RESULTS.glob("*.safetensors"):
-        old.unlink()
+def make(*names: str) -> None:
+    """All variants, or those named alone: a new one leaves the others' last digits as they are."""
+    for name in names or [folder.name for folder in FOLDER.iterdir() if folder.is_dir()]:
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
+        (RESULTS / f"{name}.safetensors").unlink(missing_ok=True)
     write_json(RESULTS / "inputs.json", INPUTS)
-    for name in VARIANTS:
+    for name in names or VARIANTS:
         print("  ", name, flush=True)
         golden(name)
     write_json(FOLDER / "variants.json", {name: kind for name, (kind, _) in VARIANTS.items()})
