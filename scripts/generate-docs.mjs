@@ -1,12 +1,15 @@
-// Writes what is generated from the table of arguments, docs/arguments.md and src/arguments/types.generated.ts, and from the
-// pages of architectures, the list in docs/models.md. Run it after `npm run build`; a test fails when a file is not current.
+// Writes what is generated from the table of arguments (docs/arguments.md, src/arguments/types.generated.ts), from LoRA's
+// schema (docs/lora-options.md) and from the pages of architectures (the list in docs/models.md). Run it after
+// `npm run build`; a test fails when a file is not current.
 import { readFileSync, writeFileSync } from "node:fs";
 import { renderDocs, renderTypes } from "../dist/arguments/render.js";
 import { renderModels } from "../dist/models/architectures/render.js";
+import { renderLoraDocs } from "../dist/peft/render.js";
 
 const root = new URL("../", import.meta.url);
 const outputs = {
   "docs/arguments.md": renderDocs(),
+  "docs/lora-options.md": renderLoraDocs(),
   "src/arguments/types.generated.ts": renderTypes(),
   "docs/models.md": renderModels(readFileSync(new URL("docs/models.md", root), "utf8")),
 };

@@ -19,6 +19,7 @@ export {
 } from "./generate/index.js";
 export type { QuantizationConfigInput as QuantizationConfig } from "./models/quantization.js";
 export type { LoraConfigInput as LoraConfig } from "./peft/config.js";
+export { type Merged, type MergeOptions, mergeAdapter } from "./peft/merge.js";
 export {
   type ControlLine,
   listRuns,

@@ -7,10 +7,10 @@ import { collate, paddedShape, type Sequence } from "../src/models/batch.js";
 import { Decoder } from "../src/models/decoder.js";
 import { loadCausalLM } from "../src/models/load.js";
 import type { Precision } from "../src/models/precision.js";
-import { type LoraConfigInput, loraSchema } from "../src/peft/config.js";
-import { addLora } from "../src/peft/lora.js";
+import type { LoraConfigInput } from "../src/peft/config.js";
 import { flush, gradOf, liveTensors, manualSeed, ops, rngState, setRequiresGrad } from "../src/torch/index.js";
 import { fixturePath } from "./support/goldens.js";
+import { addLora } from "./support/lora.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { TINY_LORA, tinyTrainer } from "./support/tinyRun.js";
 
@@ -50,7 +50,7 @@ async function train({ model: name, lora, precision, neftuneAlpha = null as neve
         )
       : [...model.parameters].map(([key, { tensor }]) => [key, tensor] as const);
   if (lora) {
-    addLora(model, loraSchema.parse(lora));
+    addLora(model, lora);
     for (const { lora: weights } of model.linears.values()) if (weights) ops.normal_(weights.b, 0, 0.1);
   }
   for (const [, leaf] of leaves()) setRequiresGrad(leaf, true);

@@ -5,10 +5,9 @@ import type { DatasetSpec } from "../data/config.js";
 import { describeReport } from "../data/examples.js";
 import { resolveModel } from "../hub/index.js";
 import { readModelConfig } from "../models/config.js";
-import { loadCausalLM } from "../models/load.js";
 import { applyTf32, fullEvalDtype, lowPrecision, precisionFor } from "../models/precision.js";
 import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
-import { loadAdapter } from "../peft/adapterFile.js";
+import { loadAdapted } from "../peft/loadAdapted.js";
 import { tell } from "../support/plainText.js";
 import { chooseDevice, type DeviceChoice } from "../torch/index.js";
 import { loadEvaluation } from "./evaluationData.js";
@@ -53,9 +52,8 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const device = chooseDevice(args.use_cpu, config.device);
   applyTf32(args.tf32, device);
   const precision = dtype ? lowPrecision(dtype, device) : precisionFor(args, device);
-  const model = await loadCausalLM(modelFolder, { precision, device, quantization });
+  const model = await loadAdapted(modelFolder, adapter, { precision, device, quantization }, dtype);
   try {
-    if (adapter !== undefined) await loadAdapter(model, adapter, dtype);
     const evaluator = new Evaluator({ model, modelFolder, sequences, args, computeMetrics });
     return (await evaluator.evaluate(onBatch))!; // nobody can ask it to stop
   } finally {

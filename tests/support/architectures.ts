@@ -9,7 +9,7 @@ import { type TensorEntry, writeSafetensors } from "../../src/files/safetensorsW
 import { collate, type Sequence } from "../../src/models/batch.js";
 import type { CausalLM } from "../../src/models/causalLM.js";
 import { loadCausalLM } from "../../src/models/load.js";
-import { loadAdapter } from "../../src/peft/adapterFile.js";
+import { loadAdapted as load } from "../../src/peft/loadAdapted.js";
 import { gradOf, setRequiresGrad, type Tensor } from "../../src/torch/index.js";
 import { fixturePath, type Golden, readGoldenJson, readGoldens, worstDifference } from "./goldens.js";
 
@@ -257,8 +257,5 @@ export function disposeAll(tensors: ReadonlyMap<string, Tensor>): void {
 export const loadTrained = (folder: string) => loadCausalLM(folder, { trained: () => true });
 
 /** The variant's model with the adapter of `writeAdapter` on it. */
-export async function loadAdapted(folder: string, adapterFolder: string): Promise<CausalLM> {
-  const model = await loadCausalLM(folder);
-  await loadAdapter(model, adapterFolder);
-  return model;
-}
+export const loadAdapted = (folder: string, adapterFolder: string): Promise<CausalLM> =>
+  load(folder, adapterFolder, {});

@@ -14,7 +14,8 @@ import { type TensorEntry, writeSafetensors, writeShardedSafetensors } from "../
 import { storedEntry } from "../../files/storedEntry.js";
 import { resolveWeights } from "../../files/weights.js";
 import type { CausalLM } from "../../models/causalLM.js";
-import { adapterConfigJson, adapterEntries } from "../../peft/adapterFile.js";
+import { adapterConfigJson } from "../../peft/adapterConfig.js";
+import { adapterEntries } from "../../peft/adapterFile.js";
 import { adviceToGoOn } from "../../runFolder/checkpoints.js";
 import { TRAINER_STATE } from "../../runFolder/files.js";
 import { stateJson, type TrainerState } from "../../runFolder/state.js";
@@ -36,8 +37,8 @@ export async function writeModelFiles(
   }
   if (eos) await endWith(folder, eos, { tokenizerOnly: lora !== undefined });
   if (lora) {
-    await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model));
-    await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora.config, modelName, lora.paths));
+    await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model, lora));
+    await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora, modelName));
     return;
   }
   const trained = [...model.parameters.values()].map(({ name, stored = name, shape, tensor }) => ({
