@@ -17,7 +17,7 @@ export const hardware = group("Devices and repeatability", "Where a run computes
   use_cpu: field(boolean(), {
     default: false,
     fate: "honoured",
-    help: "Compute on the CPU even where there is a GPU. Otherwise a run takes the first NVIDIA GPU that `slimtune doctor` lists; CUDA_VISIBLE_DEVICES chooses another.",
+    help: "Compute on the CPU even where there is a GPU. Otherwise a run takes the first NVIDIA GPU that `npx slimtune doctor` lists; CUDA_VISIBLE_DEVICES chooses another.",
   }),
   full_determinism: field(boolean(), {
     default: false,

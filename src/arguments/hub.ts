@@ -1,7 +1,7 @@
 import { boolean, field, group, oneOf, orNull, text } from "./field.js";
 
 const NO_PUSH = "nothing is uploaded in this version (push_to_hub must be false)";
-const SCRIPT = "it steers Python's example scripts only; slimtune train always trains";
+const SCRIPT = "it steers Python's example scripts only; npx slimtune train always trains";
 
 export const hub = group(
   "Hub and scripts",
@@ -53,13 +53,13 @@ export const hub = group(
     do_eval: field(boolean(), {
       default: false,
       fate: "refused",
-      why: "it steers Python's example scripts only; remove it. eval_strategy evaluates during a run, slimtune eval by itself",
+      why: "it steers Python's example scripts only; remove it. eval_strategy evaluates during a run, npx slimtune eval by itself",
       help: "Evaluate, in a script.",
     }),
     do_predict: field(boolean(), {
       default: false,
       fate: "refused",
-      why: "prediction is not built yet; remove it, or use slimtune generate",
+      why: "prediction is not built yet; remove it, or use npx slimtune generate",
       help: "Predict, in a script.",
     }),
   },

@@ -66,7 +66,7 @@ export const OLD_NAMES: Readonly<Record<string, OldName>> = {
         ? { ignored: "optim names the optimizer" }
         : { as: "optim", value: toggled(value, "adafactor", "") },
   },
-  overwrite_output_dir: gone("remove it and choose a new output_dir, or empty the old one yourself", off),
+  overwrite_output_dir: gone("put it beside training_args: there true moves an earlier run aside", off),
   save_safetensors: gone(
     "weights are always saved as safetensors; remove it",
     (value) => value === true || value === null,

@@ -19,12 +19,12 @@ export const precision = group(
     bf16_full_eval: field(boolean(), {
       default: false,
       fate: "honoured",
-      help: "Round all weights to bfloat16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing.",
+      help: "Round all weights to bfloat16 for an evaluation outside of a run (npx slimtune eval). During a run, as in the Trainer, it changes nothing.",
     }),
     fp16_full_eval: field(boolean(), {
       default: false,
       fate: "honoured",
-      help: "Round all weights to float16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing.",
+      help: "Round all weights to float16 for an evaluation outside of a run (npx slimtune eval). During a run, as in the Trainer, it changes nothing.",
     }),
     tf32: field(orNull(boolean()), {
       default: null,

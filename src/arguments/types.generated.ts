@@ -68,9 +68,9 @@ export interface TrainingArgumentsFields {
   bf16: boolean;
   /** Train in float16 with a dynamic loss scale, with arithmetic as the device allows: bf16 is safer where both can be had. Not together with bf16. Default: false. */
   fp16: boolean;
-  /** Round all weights to bfloat16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing. Default: false. */
+  /** Round all weights to bfloat16 for an evaluation outside of a run (npx slimtune eval). During a run, as in the Trainer, it changes nothing. Default: false. */
   bf16_full_eval: boolean;
-  /** Round all weights to float16 for an evaluation outside of a run (slimtune eval). During a run, as in the Trainer, it changes nothing. Default: false. */
+  /** Round all weights to float16 for an evaluation outside of a run (npx slimtune eval). During a run, as in the Trainer, it changes nothing. Default: false. */
   fp16_full_eval: boolean;
   /** Let an NVIDIA GPU compute float32 products of matrices in TensorFloat-32: faster, with a fraction of 10 bits. null and false: full float32. Refused on the CPU, which has none. Default: null. */
   tf32: boolean | null;
@@ -229,7 +229,7 @@ export interface TrainingArgumentsFields {
   seed: number;
   /** Seed for the order of examples alone. null: seed. Default: null. */
   data_seed: number | null;
-  /** Compute on the CPU even where there is a GPU. Otherwise a run takes the first NVIDIA GPU that `slimtune doctor` lists; CUDA_VISIBLE_DEVICES chooses another. Default: false. */
+  /** Compute on the CPU even where there is a GPU. Otherwise a run takes the first NVIDIA GPU that `npx slimtune doctor` lists; CUDA_VISIBLE_DEVICES chooses another. Default: false. */
   use_cpu: boolean;
   /** Use only kernels that give the same bits every time, and stop at one that cannot. A run on the CPU repeats without it, with the same seed and number of threads. Default: false. */
   full_determinism: boolean;
@@ -274,11 +274,11 @@ export interface TrainingArgumentsFields {
   hub_always_push: boolean;
   /** Branch to upload to. No effect: nothing is uploaded in this version (push_to_hub must be false). Default: null. */
   hub_revision: string | null;
-  /** Train, in a script. No effect: it steers Python's example scripts only; slimtune train always trains. Default: false. */
+  /** Train, in a script. No effect: it steers Python's example scripts only; npx slimtune train always trains. Default: false. */
   do_train: boolean;
-  /** Evaluate, in a script. Refused: it steers Python's example scripts only; remove it. eval_strategy evaluates during a run, slimtune eval by itself. Default: false. */
+  /** Evaluate, in a script. Refused: it steers Python's example scripts only; remove it. eval_strategy evaluates during a run, npx slimtune eval by itself. Default: false. */
   do_eval: boolean;
-  /** Predict, in a script. Refused: prediction is not built yet; remove it, or use slimtune generate. Default: false. */
+  /** Predict, in a script. Refused: prediction is not built yet; remove it, or use npx slimtune generate. Default: false. */
   do_predict: boolean;
 }
 
@@ -302,7 +302,7 @@ export interface OldArguments {
   max_seq_length?: unknown;
   /** @deprecated Replaced: use optim: adafactor. */
   adafactor?: unknown;
-  /** @deprecated Removed: remove it and choose a new output_dir, or empty the old one yourself. */
+  /** @deprecated Removed: put it beside training_args: there true moves an earlier run aside. */
   overwrite_output_dir?: unknown;
   /** @deprecated Removed: weights are always saved as safetensors; remove it. */
   save_safetensors?: unknown;

@@ -92,11 +92,14 @@ describe("slimtune eval", () => {
   });
 
   it.each<[string[], RegExp]>([
-    [[], /nothing to evaluate: give a config file, or --model DIR and --dataset FILE/],
+    [[], /nothing to evaluate: give a config file, a run's folder, or --model DIR and --dataset FILE/],
     [["--model", MODEL], /nothing to evaluate on: give --dataset FILE/],
     [["--model", "./nowhere", "--dataset", DATA], /--model: no such folder/],
     [["--model", MODEL, "--dataset", "./nowhere.jsonl"], /--dataset: no such file or folder/],
-    [["--model", MODEL, "--dataset", DATA, "--lora.r", "4"], /--lora\.r: slimtune eval takes it in a config file only/],
+    [
+      ["--model", MODEL, "--dataset", DATA, "--lora.r", "4"],
+      /--lora\.r: npx slimtune eval takes it in a config file only/,
+    ],
     [["--modle", MODEL], /unknown option --modle \(did you mean "model"\?\)/],
     [["a.yaml", "b.yaml"], /unexpected "b.yaml"/],
   ])("%j is refused", async (words, message) => {

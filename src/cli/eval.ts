@@ -1,23 +1,27 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { Command } from "commander";
 import type { Override } from "../config/overrides.js";
 import type { EvaluationConfig } from "../evaluate/evaluateModel.js";
 import { UserError } from "../support/errors.js";
+import { isHubId } from "../support/hubId.js";
 import { tell } from "../support/plainText.js";
+import { person } from "../support/terminal.js";
 import { zodProblem } from "../support/zodProblem.js";
+import { placeOf, sourceOf } from "./source.js";
 
 /** `slimtune eval config.yaml`, or `slimtune eval --model DIR --dataset FILE`: how good a model is on held-out data. */
 export function evalCommand(): Command {
   return new Command("eval")
     .description("measure a trained model, or any model, on held-out data")
-    .usage("[CONFIG.yaml] [--model DIR] [--adapter DIR] [--dataset FILE] [--json] [--name value ...]")
-    .argument("[words...]", "a config file, and options")
+    .usage("[CONFIG.yaml | RUN] [--model DIR] [--adapter DIR] [--dataset FILE] [--json] [--name value ...]")
+    .argument("[words...]", "a config file, a run's folder, an adapter or a model, and options")
     .allowUnknownOption()
     .addHelpText(
       "after",
       `
 With a config file: measures what training left in its output_dir, on its eval_dataset.
+With a run's folder: the same, as the run had them. With an adapter or a model: on --dataset.
   --model DIR      measure this model instead (for instance the base model, to compare)
   --adapter DIR    with this PEFT adapter on it
   --dataset FILE   on this data instead
@@ -34,14 +38,21 @@ export async function runEval(words: readonly string[]): Promise<void> {
   const asJson = words.includes("--json");
   const { parseWords } = await import("../config/overrides.js");
   const { files, overrides } = parseWords(words.filter((word) => word !== "--json"));
-  if (files.length > 1) throw new UserError(`unexpected "${files[1]}" on the command line: there is one config file`);
-  const file = files[0];
-  const config = file === undefined ? await fromOptions(overrides) : await fromConfig(file, overrides);
-  tell(`Model  ${config.model}${config.adapter === undefined ? "" : ` with ${config.adapter}`}`);
-  const live = process.stderr.isTTY === true;
-  const onBatch = (batch: number, batches: number) => {
-    if (live) process.stderr.write(batch < batches ? `\r\x1b[Kevaluating ${batch}/${batches}` : "\r\x1b[K");
-  };
+  if (files.length > 1) {
+    throw new UserError(
+      `unexpected "${files[1]}" on the command line: one model is measured. A value with spaces needs quotes.`,
+    );
+  }
+  const [name] = files;
+  const config =
+    name === undefined
+      ? await fromOptions(overrides)
+      : isConfigFile(name)
+        ? await fromConfig(name, overrides)
+        : await fromRun(name, overrides);
+  tell(`Model       ${config.model}${config.adapter === undefined ? "" : ` with ${config.adapter}`}`);
+  const onBatch = (batch: number, batches: number) =>
+    person.draw(batch < batches ? `evaluating ${batch}/${batches}` : "");
   const { evaluateModel } = await import("../evaluate/evaluateModel.js");
   const metrics = await evaluateModel({ ...config, onBatch });
   process.stdout.write(asJson ? `${JSON.stringify(metrics, null, 2)}\n` : await table(metrics));
@@ -74,6 +85,37 @@ const given = (overrides: readonly Override[], key: string) => overrides.some(({
 const measured = (override: Override): Override =>
   override.path[0] === "dataset" ? { ...override, path: ["eval_dataset", ...override.path.slice(1)] } : override;
 
+/** Folders and hub ids name a model; anything else is read as a config. */
+const isConfigFile = (name: string) =>
+  existsSync(name) ? statSync(name).isFile() : /\.(ya?ml|json)$/i.test(name) || !isHubId(name);
+
+/** What is measured outside of a run is nobody's training; these arguments of a run decide how. */
+async function fromRun(name: string, overrides: readonly Override[]): Promise<EvaluationConfig> {
+  const source = await sourceOf(name, modelGiven(overrides));
+  const { readRecord } = await import("../runFolder/record.js");
+  const record = (await readRecord(name)) ?? (await readRecord(dirname(name)));
+  const { eval_dataset, quantization, device, training_args = {} } = (record?.config ?? {}) as Record<string, unknown>;
+  const { hub_token: _, ...args } = training_args as Record<string, unknown>;
+  const of = (key: string, value: unknown, ...rest: string[]): Override[] =>
+    value === undefined ? [] : [{ given: name, path: [key, ...rest], value }];
+  const fromRecord = [
+    ...of("dataset", eval_dataset),
+    ...of("device", device),
+    ...Object.entries(args).flatMap(([argument, value]) => of("training_args", value, argument)),
+    ...Object.entries(quantization ?? {}).flatMap(([option, value]) => of("quantization", value, option)),
+    ...of("model", source.model),
+    ...of("adapter", source.adapter),
+  ];
+  const others = overrides.filter(({ path }) => path[0] !== "model");
+  if (eval_dataset === undefined && !given(overrides, "dataset")) {
+    throw new UserError(`${name}: its run had no eval_dataset; give --dataset FILE`);
+  }
+  return fromOptions([...fromRecord, ...others]);
+}
+
+const modelGiven = (overrides: readonly Override[]) =>
+  overrides.findLast(({ path }) => path[0] === "model")?.value as string | undefined;
+
 async function fromConfig(file: string, overrides: readonly Override[]): Promise<EvaluationConfig> {
   const { loadConfig } = await import("../config/index.js");
   const { model, adapter, eval_dataset, quantization, device, training_args } = await loadConfig(
@@ -86,11 +128,11 @@ async function fromConfig(file: string, overrides: readonly Override[]): Promise
   const common = { dataset: eval_dataset, quantization, device, training_args };
   if (given(overrides, "adapter")) return { ...common, model, adapter };
   if (given(overrides, "model")) return { ...common, model };
-  const { output_dir } = training_args;
+  const output_dir = await placeOf(training_args.output_dir);
   if (existsSync(join(output_dir, "adapter_config.json"))) return { ...common, model, adapter: output_dir };
   if (existsSync(join(output_dir, "config.json"))) return { ...common, model: output_dir };
   throw new UserError(
-    `output_dir: ${output_dir} holds no trained model. Train first (slimtune train ${file}), or name a model: --model ${model}`,
+    `output_dir: ${output_dir} holds no trained model. Train first (npx slimtune train ${file}), or name a model: --model ${model}`,
   );
 }
 
@@ -103,10 +145,10 @@ async function fromOptions(overrides: readonly Override[]): Promise<EvaluationCo
     if (key === "training_args" && inner !== undefined && rest.length === 0) args[inner] = value;
     else if (key === "quantization" && inner !== undefined && rest.length === 0) quantization[inner] = value;
     else if (["model", "adapter", "eval_dataset", "device"].includes(key) && inner === undefined) values[key] = value;
-    else throw new UserError(`${option}: slimtune eval takes it in a config file only`);
+    else throw new UserError(`${option}: npx slimtune eval takes it in a config file only`);
   }
   if (values.model === undefined) {
-    throw new UserError("nothing to evaluate: give a config file, or --model DIR and --dataset FILE");
+    throw new UserError("nothing to evaluate: give a config file, a run's folder, or --model DIR and --dataset FILE");
   }
   if (values.eval_dataset === undefined) throw new UserError("nothing to evaluate on: give --dataset FILE");
   const { datasetSchema } = await import("../data/config.js");

@@ -59,6 +59,6 @@ describe("slimtune preview", () => {
     const shown = await lines(["--packing", "true"], 5);
     expect(shown[0]).toMatch(/^--- row 1: \d+ tokens, 2 examples$/);
     expect(shown[1]).toContain("\n--- and in the same row, unseen by the others:\n");
-    expect(shown.at(-1)).toMatch(/^1 rows/);
+    expect(shown.at(-1)).toMatch(/^1 row, /);
   });
 });

@@ -1,5 +1,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import { shown } from "../support/plainText.js";
+import { hasColours } from "../support/terminal.js";
+import { plural } from "../support/words.js";
 
 /** `slimtune preview config.yaml`: what the model is going to read, and which parts of it it learns. */
 export function previewCommand(): Command {
@@ -10,7 +12,7 @@ export function previewCommand(): Command {
     .option("--rows <count>", "how many rows to show", wholeNumber, 3)
     .allowUnknownOption()
     .action(async (_: unknown, { rows }: { rows: number }, command: Command) => {
-      for await (const line of preview(command.args, rows, process.stdout.isTTY === true)) {
+      for await (const line of preview(command.args, rows, hasColours(process.stdout))) {
         process.stdout.write(`${line}\n`);
       }
     });
@@ -49,12 +51,12 @@ export async function* preview(words: readonly string[], count: number, colour: 
       return text;
     });
     const examplesInIt = lengths.length > 1 ? `, ${lengths.length} examples` : "";
-    yield `--- row ${index + 1}: ${inputIds.length} tokens${examplesInIt}`;
+    yield `--- row ${index + 1}: ${plural(inputIds.length, "token")}${examplesInIt}`;
     yield packed.join("\n--- and in the same row, unseen by the others:\n");
   }
   yield "---";
   yield* describeReport(report).map(shown);
-  yield `${sequences.length} rows, ${report.tokens} tokens (at most ${report.longest} in one row), ${report.labels} of them learned`;
+  yield `${plural(sequences.length, "row")}, ${plural(report.tokens, "token")} (at most ${report.longest} in one row), ${report.labels} of them learned`;
 }
 
 function wholeNumber(text: string): number {

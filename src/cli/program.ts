@@ -2,6 +2,8 @@ import { Command, CommanderError } from "commander";
 import { packageVersion } from "../nativeModule/paths.js";
 import { UserError } from "../support/errors.js";
 import { shown } from "../support/plainText.js";
+import { person } from "../support/terminal.js";
+import { chatCommand } from "./chat.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
 import { generateCommand } from "./generate.js";
@@ -13,12 +15,13 @@ import { trainCommand } from "./train.js";
 
 /** Runs one command of `slimtune`; a failure is told on stderr and sets the exit code. */
 export async function runCli(words: readonly string[]): Promise<void> {
-  const program = new Command("slimtune").description("Fine-tune small language models.").version(packageVersion());
+  const program = new Command("npx slimtune").description("Fine-tune small language models.").version(packageVersion());
   for (const command of [
     trainCommand(),
     evalCommand(),
     previewCommand(),
     generateCommand(),
+    chatCommand(),
     mergeCommand(),
     setupCommand(),
     doctorCommand(),
@@ -27,20 +30,26 @@ export async function runCli(words: readonly string[]): Promise<void> {
     program.addCommand(command.exitOverride());
   }
   try {
-    await program.exitOverride().parseAsync(words, { from: "user" });
+    await program.exitOverride().parseAsync(words.map(withUnderscores), { from: "user" });
   } catch (error) {
     // Commander has told its own errors already, and --help is one of them.
-    if (!(error instanceof CommanderError))
-      tellFailure(`${shown(report(error))}
-`);
+    if (!(error instanceof CommanderError)) tellFailure(shown(report(error)));
     process.exitCode = error instanceof CommanderError ? error.exitCode : 1;
   }
 }
 
+/** `--max-new-tokens=3` is `--max_new_tokens=3`: names are Python's, but shells are used to dashes. */
+const withUnderscores = (word: string) =>
+  word.replace(/^--[a-z][^=\s]*/, (name) => `--${name.slice(2).replaceAll("-", "_")}`);
+
 /** On stderr, or where that cannot be written, on stdout. */
 function tellFailure(text: string): void {
-  process.stderr.write(text, (error) => {
-    if (error) process.stdout.write(text);
+  if (person.isTTY) {
+    person.say(`error: ${text}`);
+    return;
+  }
+  process.stderr.write(`${text}\n`, (error) => {
+    if (error) process.stdout.write(`${text}\n`);
   });
 }
 

@@ -7,14 +7,22 @@ import { resumeCommand, runTrain } from "./train.js";
 
 describe("resumeCommand", () => {
   it.each([
-    [["config.yaml"], "slimtune train config.yaml --resume_from_checkpoint true"],
-    [["a.yaml", "--bf16", "--max_steps=3"], "slimtune train a.yaml --bf16 --max_steps=3 --resume_from_checkpoint true"],
-    [["a.yaml", "--resume_from_checkpoint", "x"], "slimtune train a.yaml --resume_from_checkpoint true"],
-    [["--resume-from-checkpoint=x", "a.yaml"], "slimtune train a.yaml --resume_from_checkpoint true"],
-    [["--resume_from_checkpoint", "--bf16", "a.yaml"], "slimtune train --bf16 a.yaml --resume_from_checkpoint true"],
+    [["config.yaml"], "npx slimtune train config.yaml --resume_from_checkpoint true"],
+    [
+      ["a.yaml", "--bf16", "--max_steps=3"],
+      "npx slimtune train a.yaml --bf16 --max_steps=3 --resume_from_checkpoint true",
+    ],
+    [["a.yaml", "--resume_from_checkpoint", "x"], "npx slimtune train a.yaml --resume_from_checkpoint true"],
+    [["--resume-from-checkpoint=x", "a.yaml"], "npx slimtune train a.yaml --resume_from_checkpoint true"],
+    [
+      ["--resume_from_checkpoint", "--bf16", "a.yaml"],
+      "npx slimtune train --bf16 a.yaml --resume_from_checkpoint true",
+    ],
+    [["a.yaml", "--overwrite_output_dir", "--bf16"], "npx slimtune train a.yaml --bf16 --resume_from_checkpoint true"],
+    [["--overwrite-output-dir", "a.yaml"], "npx slimtune train a.yaml --resume_from_checkpoint true"],
     [
       ["my run.yaml", "--output_dir", "it's"],
-      `slimtune train 'my run.yaml' --output_dir 'it'\\''s' --resume_from_checkpoint true`,
+      `npx slimtune train 'my run.yaml' --output_dir 'it'\\''s' --resume_from_checkpoint true`,
     ],
   ])("%j", (words, command) => expect(resumeCommand(words)).toBe(command));
 });
@@ -84,9 +92,7 @@ describe("runTrain", () => {
     for (const listener of others) process.on(signal, listener);
     expect(outcome.stopped).toBe(1);
     expect(told).toMatch(/Finishing this step and saving a checkpoint; interrupt again to quit at once/);
-    expect(told).toContain(
-      `Stopped; saved out/checkpoint-3. To go on:\n  slimtune train ${config} --resume_from_checkpoint true`,
-    );
+    expect(told).toContain(`To go on:\n  npx slimtune train ${config} --resume_from_checkpoint true`);
   });
 
   it("passes an error on and lets go of the signals", async () => {

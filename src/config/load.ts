@@ -1,17 +1,17 @@
 import { dirname, resolve } from "node:path";
 import type { z } from "zod";
-import { checkArguments, fieldOf, OLD_NAMES, TrainingArguments } from "../arguments/index.js";
-import { quantizationSchema } from "../models/quantization.js";
+import { checkArguments, fieldNames, TrainingArguments } from "../arguments/index.js";
 import { loraSchema } from "../peft/config.js";
 import { UserError } from "../support/errors.js";
 import { didYouMean } from "../support/nearest.js";
+import { tell } from "../support/plainText.js";
 import { FILE_LIMITS, readRegularFile } from "../support/regularFile.js";
 import { pathText } from "../support/zodProblem.js";
-import { healthSchema } from "../train/health/config.js";
+import { takeAliases } from "./aliases.js";
 import type { Override } from "./overrides.js";
 import { type Resolved, resolveDataset, resolveModel } from "./paths.js";
-import { configKeys, configSchema } from "./schema.js";
-import { parseYaml } from "./yaml.js";
+import { configKeys, configSchema, SECTIONS } from "./schema.js";
+import { parseYaml, type YamlFile } from "./yaml.js";
 
 /** Problems that are told at once: a config with more of them is none. */
 const MAX_TOLD = 20;
@@ -28,31 +28,42 @@ interface Problem {
   readonly message: string;
 }
 
+/** Keys whose absence means something, so that nothing behind them might mean all their defaults, or none of it. */
+const UNCLEAR_WHEN_EMPTY = ["lora", "early_stopping"];
+
 /**
- * Reads a config file and lays the options of the command line over it. A relative path in the file is seen from the
- * file's folder, one on the command line from the current folder; `output_dir` always from the current folder.
+ * Reads a config file, or none, and lays the options of the command line over it. A relative path in the file is seen
+ * from the file's folder, one on the command line from the current folder; `output_dir` always from the current folder.
+ * @param note gets what a person should know: keys of other programs that were taken
  * @throws UserError with every problem, each with its line or its option.
  */
-export async function loadConfig(file: string, overrides: readonly Override[] = []): Promise<RunConfig> {
-  const { data, lineOf } = parseYaml(file, await read(file));
+export async function loadConfig(
+  file: string | undefined,
+  overrides: readonly Override[] = [],
+  note: (line: string) => void = tell,
+): Promise<RunConfig> {
+  const { data, lineOf }: YamlFile =
+    file === undefined ? { data: {}, lineOf: () => 0 } : parseYaml(file, await read(file));
+  const taken = takeAliases(data);
+  moveOverwrite(data);
   for (const override of overrides) apply(data, override);
-  // A key with nothing behind it is absent. Not so `lora:` and `early_stopping:`, which might mean all their defaults, or none of it.
-  for (const key of Object.keys(data))
-    if (data[key] === null && !["lora", "early_stopping"].includes(key)) delete data[key];
+  // A key with nothing behind it is absent.
+  for (const key of Object.keys(data)) if (data[key] === null && !UNCLEAR_WHEN_EMPTY.includes(key)) delete data[key];
 
   const overridden = (path: readonly PropertyKey[]) =>
     overrides.findLast((override) => override.path.every((key, i) => String(path[i]) === key));
   const locate = ({ path, message }: Problem) => {
     const override = overridden(path);
-    return override === undefined
-      ? `${file}:${lineOf(path)}: ${pathText(path)}: ${message}`
-      : `${override.given}: ${message}`;
+    if (override !== undefined) return `${override.given}: ${message}`;
+    if (file === undefined) return `--${pathText(path).replace(/^training_args\./, "")}: ${message}`;
+    const written = taken.origins.get(path.join(".")) ?? path;
+    return `${file}:${lineOf(written)}: ${pathText(written)}: ${message}`;
   };
   const folderOf = (path: readonly PropertyKey[]) =>
-    overridden(path) === undefined ? dirname(resolve(file)) : process.cwd();
+    file === undefined || overridden(path) !== undefined ? process.cwd() : dirname(resolve(file));
 
   const { training_args, ...rest } = data;
-  const problems: Problem[] = [];
+  const problems: Problem[] = [...taken.problems];
   const checked = configSchema.omit({ training_args: true }).safeParse(rest);
   if (!checked.success) problems.push(...checked.error.issues.flatMap(issueProblems(rest)));
   problems.push(...argumentProblems(training_args));
@@ -63,7 +74,16 @@ export async function loadConfig(file: string, overrides: readonly Override[] = 
     throw new UserError(told.join("\n"));
   }
 
+  for (const line of taken.notes) note(line);
   return { ...checked.data, training_args: new TrainingArguments(training_args ?? {}) };
+}
+
+/** transformers 4 had it among the training arguments. */
+function moveOverwrite(data: Record<string, unknown>): void {
+  const args = data.training_args as Record<string, unknown> | null | undefined;
+  if (typeof args !== "object" || args === null || !Object.hasOwn(args, "overwrite_output_dir")) return;
+  data.overwrite_output_dir ??= args.overwrite_output_dir;
+  delete args.overwrite_output_dir;
 }
 
 async function read(file: string): Promise<string> {
@@ -78,6 +98,17 @@ async function read(file: string): Promise<string> {
 }
 
 function apply(data: Record<string, unknown>, { given, path, value }: Override): void {
+  if (path.length === 1 && UNCLEAR_WHEN_EMPTY.includes(path[0])) {
+    // on a command line it is clear: `--lora null` is without, `--lora true` with the defaults
+    if (value === null || value === false) {
+      delete data[path[0]];
+      return;
+    }
+    if (value === true) {
+      data[path[0]] ??= {};
+      return;
+    }
+  }
   let target = data;
   for (const key of path.slice(0, -1)) {
     const inner = Object.hasOwn(target, key) ? target[key] : undefined;
@@ -117,11 +148,9 @@ const issueProblems =
     return [{ path, message: `${expected}, got ${JSON.stringify(value) ?? "nothing"}` }];
   };
 
-const keysOf: Record<string, string[]> = {
-  lora: Object.keys(loraSchema.shape),
-  health: Object.keys(healthSchema.shape),
-  quantization: Object.keys(quantizationSchema.shape),
-};
+const keysOf: Record<string, string[]> = Object.fromEntries(
+  Object.entries(SECTIONS).map(([name, { shape }]) => [name, Object.keys(shape)]),
+);
 
 /** What an option of `lora` takes, where zod only says that the value is not it. */
 function loraHelp(path: readonly PropertyKey[]): string {
@@ -130,9 +159,7 @@ function loraHelp(path: readonly PropertyKey[]): string {
 }
 
 const unknownKey = (key: string) =>
-  fieldOf(key) !== undefined || Object.hasOwn(OLD_NAMES, key)
-    ? "is a training argument: put it under training_args"
-    : `unknown key${didYouMean(key, configKeys)}; keys are ${configKeys.join(", ")}`;
+  `unknown key${didYouMean(key, [...configKeys, ...fieldNames])}; keys are ${configKeys.join(", ")}, and the training arguments`;
 
 function argumentProblems(args: unknown): Problem[] {
   if (args === undefined) return [];

@@ -3,7 +3,8 @@ import type { z } from "zod";
 import { fieldNames, fieldOf, OLD_NAMES } from "../arguments/index.js";
 import { UserError } from "../support/errors.js";
 import { didYouMean } from "../support/nearest.js";
-import { configKeys } from "./schema.js";
+import { otherProgramsKey, renamedPath } from "./aliases.js";
+import { configKeys, configSchema, SECTIONS } from "./schema.js";
 
 /** One `--name value` of the command line. */
 export interface Override {
@@ -23,16 +24,20 @@ const BOOLEANS: Record<string, boolean> = {
 };
 
 /**
- * The words behind `slimtune train`: one config file, and options.
- * @throws UserError as `parseWords` does, and on a missing or second config file.
+ * The words behind `slimtune train`: one config file, and options; or the options alone, which name a model and data.
+ * @throws UserError as `parseWords` does, and where there is nothing or a second config file.
  */
-export function parseCommandLine(words: readonly string[]): { config: string; overrides: Override[] } {
+export function parseCommandLine(words: readonly string[]): { config?: string; overrides: Override[] } {
   const { files, overrides } = parseWords(words);
   const [config, second] = files;
-  if (config === undefined) throw new UserError("no config file given; try: slimtune train config.yaml");
+  if (config === undefined && overrides.length === 0) {
+    throw new UserError(
+      "nothing to train: give a config file (npx slimtune train config.yaml), or --model FOLDER --dataset FILE",
+    );
+  }
   if (second !== undefined) {
     throw new UserError(
-      `unexpected "${second}" on the command line: there is one config file, "${config}", and --name value`,
+      `unexpected "${second}" on the command line: there is one config file, "${config}", and --name value. A value with spaces needs quotes.`,
     );
   }
   return { config, overrides };
@@ -48,6 +53,8 @@ export function parseWords(words: readonly string[]): { files: string[]; overrid
   const files: string[] = [];
   for (let i = 0; i < words.length; i++) {
     const word = words[i]!;
+    if (/^-[a-zA-Z]/.test(word))
+      throw new UserError(`unknown option ${word}: options have two dashes, as --${word.slice(1)}`);
     if (!word.startsWith("--")) {
       files.push(word);
       continue;
@@ -82,15 +89,25 @@ function targetOf(given: string): [string, ...string[]] {
   // Setting it would change the object that holds the options, and none of them.
   if (inner.includes("__proto__")) throw new UserError(`unknown option ${given}: no option is named __proto__`);
   if (configKeys.includes(name)) return [name, ...inner];
-  if (inner.length === 0 && (fieldOf(name) !== undefined || Object.hasOwn(OLD_NAMES, name)))
-    return ["training_args", name];
+  if (inner.length === 0) {
+    if (fieldOf(name) !== undefined || Object.hasOwn(OLD_NAMES, name)) return ["training_args", name];
+    const section = Object.keys(SECTIONS).find((key) => Object.hasOwn(SECTIONS[key]!.shape, name));
+    if (section !== undefined) throw new UserError(`unknown option ${given}: write --${section}.${name}`);
+    const renamed = renamedPath(name);
+    if (renamed !== undefined) return [...renamed];
+    const advice = otherProgramsKey(name);
+    if (advice !== undefined) throw new UserError(`unknown option ${given}: ${advice}`);
+  }
   const names = [...configKeys, ...fieldNames, ...Object.keys(OLD_NAMES)];
-  throw new UserError(`unknown option ${given}${didYouMean(name, names)}; slimtune train --help lists them all`);
+  throw new UserError(`unknown option ${given}${didYouMean(name, names)}; npx slimtune train --help lists them all`);
 }
 
 /** What a value at this path is checked with, where that is known before the whole config is. */
 function schemaOf(path: readonly string[]): z.ZodType | undefined {
-  return path[0] === "training_args" && path[1] !== undefined ? fieldOf(path[1])?.schema : undefined;
+  const [first = "", inner] = path;
+  if (inner === undefined) return configSchema.shape[first as keyof typeof configSchema.shape];
+  if (first === "training_args") return fieldOf(inner)?.schema;
+  return path.length === 2 ? SECTIONS[first]?.shape[inner] : undefined;
 }
 
 const isBooleanText = (text: string) => Object.hasOwn(BOOLEANS, text.toLowerCase());
@@ -103,7 +120,7 @@ function isPureSwitch(path: readonly string[]): boolean {
 
 /** The value that a word stands for: read as YAML, except where the option takes it as it is. */
 function readWord(path: readonly string[], text: string): unknown {
-  if (path.length === 1 && NAMES.has(path[0]!) && !/^\s*[{[]/.test(text)) return text;
+  if (path.length === 1 && NAMES.has(path[0]!) && !/^\s*[{[]/.test(text)) return text === "null" ? null : text;
   const parsed = parseWord(text);
   const schema = schemaOf(path);
   if (schema === undefined || schema.safeParse(parsed).success) return parsed;

@@ -36,6 +36,12 @@ export const configSchema = z.strictObject({
   early_stopping: earlyStoppingSchema
     .optional()
     .describe("End the run when evaluations stop getting better: {patience, threshold}. {} for the defaults."),
+  overwrite_output_dir: z
+    .boolean()
+    .optional()
+    .describe(
+      "Move an earlier run in output_dir aside, to output_dir.1, .2, ..., and begin a new one. Nothing is deleted.",
+    ),
   profile: z
     .string({ error: "expected the path of a file to write" })
     .min(1)
@@ -45,6 +51,14 @@ export const configSchema = z.strictObject({
     .optional()
     .describe("Names, defaults and meaning of Hugging Face's TrainingArguments, with the data options of SFTConfig."),
 });
+
+/** The keys that hold options of their own. */
+export const SECTIONS: Readonly<Record<string, z.ZodObject>> = {
+  lora: loraSchema,
+  quantization: quantizationSchema,
+  health: healthSchema,
+  early_stopping: earlyStoppingSchema,
+};
 
 export const configKeys = Object.keys(configSchema.shape);
 

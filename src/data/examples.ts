@@ -120,7 +120,10 @@ function checkVocabulary(examples: readonly Sequence[], vocabulary: number, fold
 export function describeReport(report: ExampleReport): string[] {
   const lines: string[] = [];
   const say = (rows: number, what: string) => {
-    if (rows > 0) lines.push(`${rows} of ${report.rows} rows ${what}`);
+    if (rows === 0) return;
+    const verb = (plural: string) => ({ are: "is", have: "has", hold: "holds" })[plural]!;
+    const said = rows > 1 ? what : what.replace(/^(are|have|hold)\b/, verb).replace(/^is texts/, "is a text");
+    lines.push(`${rows} of ${report.rows} ${report.rows === 1 ? "row" : "rows"} ${said}`);
   };
   say(report.truncated, "are longer than max_length and were cut");
   say(report.cutToPositions, "are longer than the model's positions and were cut");

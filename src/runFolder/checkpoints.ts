@@ -15,6 +15,7 @@ import {
   OPTIMIZER,
   RNG,
   readAsideName,
+  TRAINER_STATE,
 } from "./files.js";
 import { damage, looksWhole, seal } from "./manifest.js";
 
@@ -211,6 +212,11 @@ export async function findCheckpoint(
     if (!reason) return checkpoint;
     log(`Checkpoint ${checkpoint.path} ${reason}. It is left alone.`);
     damaged.add(checkpoint.path);
+  }
+  if (checkpoints.length === 0 && (await readdir(outputDir)).includes(TRAINER_STATE)) {
+    throw new UserError(
+      `resume_from_checkpoint: the run in ${outputDir} has finished and kept no checkpoint: nothing is left to do. For a new run, move it aside with --overwrite_output_dir true, or choose another output_dir.`,
+    );
   }
   throw new UserError(
     `resume_from_checkpoint: there is no ${checkpoints.length ? "usable " : ""}checkpoint in output_dir ${outputDir}. Leave resume_from_checkpoint out to start from the beginning.`,

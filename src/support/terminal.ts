@@ -133,7 +133,11 @@ export class Screen implements Terminal {
     const indent = /^ */.exec(line)![0].length;
     const lines =
       !this.isTTY || AS_IT_IS.test(line) ? [line] : wrap(line, this.columns - 1, Math.max(label.length, indent));
-    if (label !== "") lines[0] = this.paint.bold(label) + lines[0]!.slice(label.length);
+    const { bold, red, yellow } = this.paint;
+    const first = lines[0]!;
+    if (label !== "") lines[0] = bold(label) + first.slice(label.length);
+    else if (first.startsWith("error:")) lines[0] = `${bold(red("error:"))}${first.slice(6)}`;
+    else if (first.startsWith("Note:")) lines[0] = `${yellow("Note:")}${first.slice(5)}`;
     return lines;
   }
 }

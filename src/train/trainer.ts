@@ -1,7 +1,7 @@
 /** The public face of a run: checks, prepares, trains, cleans up. */
 
 import { randomUUID } from "node:crypto";
-import { rm, rmdir } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { TrainingArguments, type TrainingArgumentsInput } from "../arguments/index.js";
 import { CallbackHandler, DefaultFlowCallback, type TrainerCallback } from "../callbacks/callbacks.js";
@@ -18,7 +18,7 @@ import { DamagedCheckpoint } from "../runFolder/checkpointState.js";
 import { type CheckpointFolder, findCheckpoint, tidy } from "../runFolder/checkpoints.js";
 import type { SettableValues } from "../runFolder/control.js";
 import { HEALTH_LOG, RUN } from "../runFolder/files.js";
-import { openOutputDir } from "../runFolder/outputDir.js";
+import { AUTO, numberedDir, openOutputDir } from "../runFolder/outputDir.js";
 import { RecordWriter } from "../runFolder/record.js";
 import type { TrainOutput } from "../runFolder/state.js";
 import { type Phase, StatusWriter } from "../runFolder/status.js";
@@ -42,6 +42,8 @@ export interface TrainerConfig extends RunSpec {
   /** Metrics of your own, at each evaluation. */
   computeMetrics?: ComputeMetrics;
   training_args?: TrainingArguments | TrainingArgumentsInput;
+  /** Move an earlier run in output_dir aside (to output_dir.1, .2, ...) and begin a new one. */
+  overwrite_output_dir?: boolean;
   callbacks?: TrainerCallback[];
   /** Write a Chrome trace of the first updates into this file, and say where their time went. */
   profile?: string;
@@ -56,6 +58,12 @@ interface Folder {
   control: ControlFile;
   /** Checkpoints that were found damaged. */
   damaged: Set<string>;
+}
+
+/** The arguments with the folder that `output_dir: auto` stands for. */
+function placed(args: TrainingArguments): TrainingArguments {
+  if (args.output_dir !== AUTO) return args;
+  return args.with({ output_dir: numberedDir(args.resume_from_checkpoint ? "newest" : "new") });
 }
 
 /** Fine-tunes a model: `await new Trainer({ model, dataset, lora, training_args }).train()`. */
@@ -76,7 +84,7 @@ export class Trainer {
   constructor(config: TrainerConfig) {
     this.#config = config;
     const { training_args: args } = config;
-    this.args = args instanceof TrainingArguments ? args : new TrainingArguments(args);
+    this.args = placed(args instanceof TrainingArguments ? args : new TrainingArguments(args));
     this.#log = config.log ?? tell;
     this.#health = healthConfig(config.health, this.args);
     this.#reporters = createReporters(this.args, this.#log);
@@ -172,10 +180,14 @@ export class Trainer {
     const folder = args.output_dir;
     const resuming = Boolean(args.resume_from_checkpoint);
     for (const note of this.#notes) this.#log(note);
-    const { made, lock } = await openOutputDir(folder, resuming).catch((error) => {
+    const overwrite = this.#config.overwrite_output_dir === true;
+    if (overwrite && resuming) this.#log("overwrite_output_dir is not used: the run is resumed.");
+    const earlier = resuming ? "resume" : overwrite ? "move aside" : "refuse";
+    const place = await openOutputDir(folder, earlier).catch((error) => {
       this.#requests.end(error);
       throw error;
     });
+    if (place.aside !== undefined) this.#log(`The earlier run in ${folder} was moved to ${place.aside}`);
     let record: RecordWriter | undefined;
     let status: StatusWriter | undefined;
     let control: ControlFile | undefined;
@@ -204,8 +216,8 @@ export class Trainer {
       await end("failed", error).catch(() => {}); // of the two errors, this is the one to tell
       throw error;
     } finally {
-      lock.release();
-      if (made && !begun) await rmdir(folder).catch(() => {}); // as if it had never been
+      if (begun) place.lock.release();
+      else await place.giveBack();
     }
   }
 
