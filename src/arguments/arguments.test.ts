@@ -241,7 +241,7 @@ describe("old names", () => {
   it.each<[Record<string, unknown>, RegExp]>([
     [{ warmup_ratio: 1 }, /warmup_ratio: is no longer an argument: use warmup_steps/],
     [{ warmup_ratio: "a lot" }, /warmup_ratio: as warmup_steps, expected a number/],
-    [{ overwrite_output_dir: true }, /choose a new output_dir/],
+    [{ overwrite_output_dir: true }, /put it beside training_args/],
     [{ save_safetensors: false }, /always saved as safetensors/],
     [{ include_tokens_per_second: true }, /use include_num_input_tokens_seen/],
     [{ push_to_hub_organization: "me" }, /use hub_model_id/],

@@ -51,10 +51,13 @@ describe("slimtune", () => {
   });
 
   it.each<[string[], RegExp]>([
-    [["train"], /^no config file given; try: slimtune train config.yaml\n$/],
+    [
+      ["train"],
+      /^nothing to train: give a config file \(npx slimtune train config.yaml\), or --model FOLDER --dataset FILE\n$/,
+    ],
     [["train", "none.yaml"], /^none.yaml: there is no such config file\n$/],
     [["train", "none.yaml", "--max_step", "3"], /^unknown option --max_step \(did you mean "max_steps"\?\).*\n$/],
-    [["generate"], /required option '--model <folder>' not specified/],
+    [["generate"], /^nothing to load: name a run's folder, an adapter, a model or a config file.*runs\/1\n$/],
     [["generate", "--model", "m", "--top_p", "2"], /--top_p <x>.*must be a number above 0 and at most 1/],
     [["generate", "--model", "m", "--top_k", "1.5"], /--top_k <n>.*must be a whole number at least 0/],
     [["generate", "--model", "./none", "--prompt", "x"], /^--model: no such folder: .*none\n$/],

@@ -43,6 +43,7 @@ describe("runTrain", () => {
     outcome.stopped = 0;
     vi.doMock("../train/trainer.js", () => ({
       Trainer: class {
+        readonly args = { output_dir: "out" };
         constructor(config: Record<string, unknown>) {
           outcome.config = config;
         }
@@ -58,7 +59,8 @@ describe("runTrain", () => {
       return true;
     });
     folder = mkdtempSync(join(tmpdir(), "slimtune-train-"));
-    writeFileSync(join(folder, "config.yaml"), "model: org/model\ndataset: org/data\n");
+    const args = "training_args: {output_dir: out}";
+    writeFileSync(join(folder, "config.yaml"), `model: org/model\ndataset: org/data\n${args}\n`);
   });
 
   afterEach(() => {
@@ -72,7 +74,7 @@ describe("runTrain", () => {
     expect(await runTrain([join(folder, "config.yaml"), "--max_steps", "7"])).toBe(0);
     expect(outcome.config).toMatchObject({ model: "org/model", dataset: "org/data", training_args: { max_steps: 7 } });
     expect(outcome.config.callbacks).toHaveLength(1);
-    expect(told).toBe("");
+    expect(told).toBe("Try it:\n  npx slimtune generate out --prompt Hello\n");
   });
 
   it.each([

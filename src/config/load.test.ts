@@ -129,7 +129,6 @@ describe("a bad config", () => {
     ["model: &a [*a]\n", /not valid YAML/],
     ["model: 3\ndataset: train.jsonl\n", /:1: model: expected the path of a model folder/],
     [`${BASE}modle: x\n`, /:3: modle: unknown key \(did you mean "model"\?\)/],
-    [`${BASE}learning_rate: 1\n`, /:3: learning_rate: is a training argument: put it under training_args/],
     [`${BASE}training_args:\n  max_steps: 1\n  lora: {r: 8}\n`, /:5: training_args.lora: belongs at the top level/],
     [
       `${BASE}training_args:\n  max_steps: 1\n  loging_steps: 1\n`,

@@ -50,7 +50,7 @@ describe("parseCommandLine", () => {
   });
 
   it.each<[string[], RegExp]>([
-    [[], /no config file given/],
+    [[], /nothing to train: give a config file .* or --model FOLDER --dataset FILE/],
     [["a.yaml", "b.yaml"], /unexpected "b.yaml"/],
     [["a.yaml", "--max_step", "3"], /unknown option --max_step \(did you mean "max_steps"\?\)/],
     [["a.yaml", "--modle", "x"], /unknown option --modle \(did you mean "model"\?\)/],

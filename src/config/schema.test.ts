@@ -18,6 +18,7 @@ describe("the JSON Schema of the config file", () => {
         "quantization",
         "device",
         "early_stopping",
+        "overwrite_output_dir",
         "profile",
       ],
       "training_args",
