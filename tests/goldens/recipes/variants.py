@@ -154,6 +154,11 @@ VARIANTS: dict[str, tuple[str, dict]] = {
         dict(head_dim=8, attention_bias=True, num_key_value_heads=1, tie_word_embeddings=True,
              rope_parameters=rope("dynamic", alpha=1000.0, factor=1.0)),
     ),
+    # Beyond its positions alpha does not count any more.
+    "hunyuan-v1-dense-beyond": (
+        "hunyuan_v1_dense",
+        dict(head_dim=8, max_position_embeddings=64, rope_parameters=rope("dynamic", alpha=1000.0, factor=2.0)),
+    ),
     # Its output projection is hidden_size square: heads · head_dim must be that.
     "helium": ("helium", dict(num_attention_heads=2, head_dim=16)),
     "helium-bias": ("helium", dict(head_dim=8, attention_bias=True, mlp_bias=True, num_key_value_heads=1, tie_word_embeddings=True)),
