@@ -80,8 +80,8 @@ it("original_max_position_embeddings beside the rotation's parameters counts bef
 it("GLM's class ends at three tokens where the file names none", () => {
   const ends = (changes: object) => parse({ model_type: "glm", ...changes }).eosTokenIds;
   const classes = readGoldenJson<Record<string, { eos_token_id: number[] }>>("config-keys.json");
-  expect(ends({})).toEqual(classes["glm"]!.eos_token_id);
-  expect(ends({ eos_token_id: null })).toEqual(classes["glm"]!.eos_token_id);
+  expect(ends({})).toEqual(classes.glm!.eos_token_id);
+  expect(ends({ eos_token_id: null })).toEqual(classes.glm!.eos_token_id);
   expect(ends({ eos_token_id: 2 })).toEqual([2]);
 });
 
