@@ -25,10 +25,11 @@ it("stand where their tokens are, and a padding token's gets no gradient from th
   const rows = new TrainedRows([4, 1], count(100, 2, 3), "cpu");
   setRequiresGrad(rows.values, true);
   const ids = [0, 4, 1, 4, 2];
-  const embedded = rows.embedded(count(0, 5, 3), ids, 1);
-  const sum = ops.sum(embedded);
-  backward(sum);
-  sum.dispose();
+  const embedded = scope(() => {
+    const made = rows.embedded(count(0, 5, 3), ids, 1);
+    backward(ops.sum(made));
+    return made;
+  });
   expect(await valuesOf(embedded)).toEqual(
     [
       [0, 1 / 8, 2 / 8],
