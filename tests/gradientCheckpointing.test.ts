@@ -84,6 +84,12 @@ const cases: Record<string, Case> = {
   },
   "LoRA on the head": { model: "tiny-llama", lora: { r: 4, target_modules: ["lm_head"] } },
   "LoRA with dropout on the head too": { model: "tiny-llama-tied", lora: onHead },
+  "DoRA with dropout": { model: "tiny-llama", lora: { ...onHead, use_dora: true } },
+  "DoRA from PiSSA with dropout, in bf16": {
+    model: "tiny-llama",
+    lora: { ...onHead, use_dora: true, init_lora_weights: "pissa" },
+    precision: { frozen: "bfloat16", compute: "bfloat16" },
+  },
   "all weights": { model: "tiny-llama" },
   "all weights, tied": { model: "tiny-llama-tied" },
   "all weights, with biases": { model: "tiny-llama-bias" },

@@ -119,6 +119,7 @@ async function quantizationDone(folder: string): Promise<void> {
 
 /** float16 ends at 65,504; a weight beyond it became infinite. */
 async function checkRange(folder: string, parameters: readonly Parameter[]): Promise<void> {
+  if (parameters.length === 0) return;
   const largest = scope(() =>
     ops.stack(ops.foreachLargest(parameters.map(({ tensor }) => tensor)).map((x) => ops.to(x, "float32"))),
   );

@@ -20,6 +20,7 @@ import { describeModel } from "../models/load.js";
 import { respell, spellingOf } from "../models/modelWeights.js";
 import { dtypeOf, StoredTensors } from "../models/storedTensors.js";
 import { sync, writeSynced } from "../support/durable.js";
+import { editJson } from "../support/editJson.js";
 import { UserError } from "../support/errors.js";
 import { noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import { PREFIX } from "./adapterConfig.js";
@@ -71,8 +72,8 @@ export async function mergeAdapter({ adapter: from, out, model, dtype }: MergeOp
     const entries = [...merging.entries(index, dtype)];
     await mkdir(made, { recursive: true });
     await copyFiles(base, adapter.folder, made);
-    const config = mergedConfig(description.source, dtype, merging.untied);
-    await writeSynced(join(made, CONFIG), `${JSON.stringify(config, null, 2)}\n`);
+    const config = editJson(description.text, (source) => mergedConfig(source, dtype, merging.untied));
+    await writeSynced(join(made, CONFIG), config);
     await writeShardedSafetensors(made, entries);
     await rmdir(folder).catch(() => {}); // an empty one
     await rename(made, folder);

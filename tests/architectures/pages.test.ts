@@ -77,6 +77,14 @@ it("original_max_position_embeddings beside the rotation's parameters counts bef
   expect(original("llama", { rope_type: "yarn", factor: 4, original_max_position_embeddings: 128 })).toBe(64);
 });
 
+it("GLM's class ends at three tokens where the file names none", () => {
+  const ends = (changes: object) => parse({ model_type: "glm", ...changes }).eosTokenIds;
+  const classes = readGoldenJson<Record<string, { eos_token_id: number[] }>>("config-keys.json");
+  expect(ends({})).toEqual(classes.glm!.eos_token_id);
+  expect(ends({ eos_token_id: null })).toEqual(classes.glm!.eos_token_id);
+  expect(ends({ eos_token_id: 2 })).toEqual([2]);
+});
+
 it("every supported type has a tiny variant, and a run", () => {
   const { runs } = readGoldenJson<{ runs: Record<string, { variant: string }> }>("architectures/runs.json");
   const run = Object.values(runs).map(({ variant }) => modelTypes[variant]!);

@@ -10,6 +10,7 @@ import { collate, type Sequence } from "../../src/models/batch.js";
 import type { CausalLM } from "../../src/models/causalLM.js";
 import { loadCausalLM } from "../../src/models/load.js";
 import { loadAdapted as load } from "../../src/peft/loadAdapted.js";
+import { editJson } from "../../src/support/editJson.js";
 import { gradOf, setRequiresGrad, type Tensor } from "../../src/torch/index.js";
 import { fixturePath, type Golden, readGoldenJson, readGoldens, worstDifference } from "./goldens.js";
 
@@ -52,6 +53,9 @@ export const modelTypes = json(root("variants.json")) as Record<string, string>;
 export const variantNames = Object.keys(modelTypes);
 
 type Line = [string, number[], number, number, WeightOf["role"]];
+
+/** Its config.json as transformers wrote it. */
+export const configText = (name: string): string => readFileSync(root(`${name}/config.json`), "utf8");
 
 export function readVariant(name: string): Variant {
   const { tensors, adapter } = json(root(`${name}/weights.json`)) as { tensors: Line[]; adapter: Line[] };
@@ -110,7 +114,10 @@ export interface VariantChanges {
 export async function writeVariant(variant: Variant, folder: string, changes: VariantChanges = {}): Promise<string> {
   const { config = {}, values, tokenizer } = changes;
   mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, "config.json"), JSON.stringify({ ...variant.config, ...config }));
+  writeFileSync(
+    join(folder, "config.json"),
+    editJson(configText(variant.name), (written) => ({ ...written, ...config })),
+  );
   const entries = variant.tensors.map((tensor) =>
     entry(tensor.name, tensor.shape, values?.get(tensor.name) ?? weightValues(tensor)),
   );
