@@ -114,6 +114,65 @@ eval_dataset: {path: train.jsonl}
   });
 });
 
+describe("without a file", () => {
+  const words = (...more: string[]) => parseCommandLine(["--model", "org/m", "--dataset", "org/d", ...more]).overrides;
+
+  it("the options are the config", async () => {
+    const config = await loadConfig(undefined, words("--lora.r", "4", "--max_steps", "3"));
+    expect(config).toMatchObject({ model: "org/m", dataset: "org/d", lora: { r: 4 }, training_args: { max_steps: 3 } });
+  });
+
+  it("names what is missing and what is wrong by the options", async () => {
+    const { overrides } = parseCommandLine(["--model", "org/m"]);
+    await expect(loadConfig(undefined, overrides)).rejects.toThrow(/^--dataset: is required: the path of the examples/);
+    const wrong = parseCommandLine(["--dataset", "d", "--max_steps", "x"]).overrides;
+    await expect(loadConfig(undefined, wrong)).rejects.toThrow(
+      /^--model: is required.*\n--max_steps: expected a whole/s,
+    );
+  });
+});
+
+describe("a section on the command line", () => {
+  it.each([["null"], ["false"]])("--lora %s is without it", async (word) => {
+    const config = await load(`${BASE}lora: {r: 8}\nearly_stopping: {}\n`, "--lora", word, "--early_stopping", word);
+    expect(config.lora).toBeUndefined();
+    expect(config.early_stopping).toBeUndefined();
+  });
+
+  it("--lora true is with its defaults, or those of the file", async () => {
+    expect((await load(BASE, "--lora", "true")).lora).toMatchObject({ r: 8 });
+    expect((await load(`${BASE}lora: {r: 3}\n`, "--lora")).lora).toMatchObject({ r: 3 });
+  });
+
+  it("takes a switch without a word behind it", async () => {
+    expect((await load(`${BASE}lora: {r: 3}\n`, "--lora.use_rslora")).lora).toMatchObject({ r: 3, use_rslora: true });
+  });
+});
+
+describe("keys of other programs", () => {
+  it("are taken with a note, and a problem has the name and line that the file has", async () => {
+    const notes: string[] = [];
+    writeFileSync(file, "base_model: model\ndataset: train.jsonl\nlearning_rate: 1e-3\n");
+    const config = await loadConfig(file, [], (line) => notes.push(line));
+    expect(config).toMatchObject({ model: join(folder, "model"), training_args: { learning_rate: 1e-3 } });
+    expect(notes).toEqual([
+      "base_model is another program's name: taken as model",
+      "Taken as training_args: learning_rate",
+    ]);
+    await expect(load("dataset: train.jsonl\n\nbase_model: ./nope\n")).rejects.toThrow(
+      /:3: base_model: no such folder/,
+    );
+    await expect(load(`${BASE}num_epochs: many\n`)).rejects.toThrow(/:3: num_epochs: expected a number/);
+  });
+
+  it("overwrite_output_dir is known where transformers 4 had it", async () => {
+    expect(await load(`${BASE}training_args: {overwrite_output_dir: true}\n`)).toMatchObject({
+      overwrite_output_dir: true,
+    });
+    expect((await load(BASE, "--overwrite_output_dir")).overwrite_output_dir).toBe(true);
+  });
+});
+
 const keys = (count: number) => Array.from({ length: count }, (_, i) => `k${i}: 1`);
 
 describe("a bad config", () => {
