@@ -3,7 +3,7 @@
  *
  *   npm run quickstart -- [--name value ...]     options override finetune.yaml, as in `slimtune train`
  */
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { loadConfig, parseCommandLine } from "../../dist/config/index.js";
@@ -44,7 +44,6 @@ async function main() {
   const { config: file, overrides } = parseCommandLine([join(here, "finetune.yaml"), ...process.argv.slice(2)]);
   const config = await loadConfig(file, overrides);
   const output = resolve(config.training_args.output_dir);
-  if (output === resolve("runs", "quickstart")) rmSync(output, { recursive: true, force: true });
   const heldout = readFileSync(join(here, "data", "heldout.jsonl"), "utf8")
     .trimEnd()
     .split("\n")

@@ -19,6 +19,8 @@ export interface ProgressOptions {
 const REDRAW_EVERY_MS = 100;
 const WIDEST_BAR = 30;
 const NARROWEST_BAR = 10;
+/** Behind the bar there is room for the ^C that a terminal echoes: a line that it breaks cannot be drawn over. */
+const KEPT_FREE = 3;
 
 /**
  * Shows a run: one live bar on a terminal (stderr), and a line for each log entry (stdout), above the bar where both are
@@ -37,7 +39,7 @@ export class ProgressCallback implements TrainerCallback {
   private evaluating = "";
 
   constructor({ screen, lines = process.stdout, format, now = () => performance.now() }: ProgressOptions = {}) {
-    this.screen = screen === undefined ? person : new Screen(screen);
+    this.screen = screen === undefined ? person : screen instanceof Screen ? screen : new Screen(screen);
     this.lines = lines;
     this.format = format;
     this.now = now;
@@ -113,7 +115,7 @@ export class ProgressCallback implements TrainerCallback {
   private draw(state: TrainerState, context: CallbackContext): void {
     if (!this.live) return;
     this.drawnAt = this.now();
-    this.screen.draw(this.line(state, context, this.screen.columns - 1));
+    this.screen.draw(this.line(state, context, this.screen.columns - KEPT_FREE));
   }
 
   /** At most `width` characters wide, as a line that wraps could not be drawn over: what matters least is left out. */

@@ -6,7 +6,8 @@ import type { EvaluationConfig } from "../evaluate/evaluateModel.js";
 import { UserError } from "../support/errors.js";
 import { isHubId } from "../support/hubId.js";
 import { tell } from "../support/plainText.js";
-import { person } from "../support/terminal.js";
+import { person, wrap } from "../support/terminal.js";
+import { nearPath } from "../support/words.js";
 import { zodProblem } from "../support/zodProblem.js";
 import { placeOf, sourceOf } from "./source.js";
 
@@ -50,7 +51,9 @@ export async function runEval(words: readonly string[]): Promise<void> {
       : isConfigFile(name)
         ? await fromConfig(name, overrides)
         : await fromRun(name, overrides);
-  tell(`Model       ${config.model}${config.adapter === undefined ? "" : ` with ${config.adapter}`}`);
+  tell(
+    `Model       ${nearPath(config.model)}${config.adapter === undefined ? "" : ` with ${nearPath(config.adapter)}`}`,
+  );
   const onBatch = (batch: number, batches: number) =>
     person.draw(batch < batches ? `evaluating ${batch}/${batches}` : "");
   const { evaluateModel } = await import("../evaluate/evaluateModel.js");
@@ -73,8 +76,10 @@ async function table(metrics: Readonly<Record<string, number>>): Promise<string>
     ([name, value]) => [name, formatNumber(value), MEANINGS[name] ?? ""] as const,
   );
   const width = (column: 0 | 1) => Math.max(...rows.map((row) => row[column].length));
+  const { isTTY, columns } = process.stdout;
   return rows
     .map(([name, value, meaning]) => `${name.padEnd(width(0))}  ${value.padStart(width(1))}  ${meaning}`.trimEnd())
+    .flatMap((line) => (isTTY ? wrap(line, columns - 1, width(0) + width(1) + 4) : [line]))
     .map((line) => `${line}\n`)
     .join("");
 }

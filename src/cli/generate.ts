@@ -66,7 +66,8 @@ export function noteUnused(sampling: SamplingOptions): void {
 }
 
 async function pipedPrompt(): Promise<string> {
-  if (process.stdin.isTTY) throw new UserError('no prompt: give --prompt "..." or pipe one in');
+  if (process.stdin.isTTY)
+    throw new UserError('no prompt: give --prompt "..." or pipe one in; npx slimtune chat asks for one after another');
   const piped = (await text(process.stdin)).replace(/\r?\n$/, "");
   if (piped === "") throw new UserError('the prompt that was piped in is empty; give --prompt "..." or pipe one in');
   return piped;

@@ -78,10 +78,10 @@ export async function modelOf(name: string, command: Command, options: ModelOpti
   const { resolveModel } = await import("../config/paths.js");
   const local = (option: string, value: string) => {
     const resolved = resolveModel(value, process.cwd());
-    if ("problem" in resolved) throw new UserError(`${option}: ${resolved.problem}`);
+    if ("problem" in resolved) throw new UserError(`${option}${resolved.problem}`);
     return resolved.value;
   };
-  const base = model === undefined ? undefined : local("--model", model);
+  const base = model === undefined ? undefined : local("--model: ", model);
   const [named] = names;
   if (named === undefined && base === undefined && adapter === undefined) {
     throw new UserError(
@@ -90,9 +90,9 @@ export async function modelOf(name: string, command: Command, options: ModelOpti
   }
   const source =
     adapter !== undefined
-      ? await sourceOf(local("--adapter", adapter), base)
+      ? await sourceOf(local("--adapter: ", adapter), base)
       : named !== undefined
-        ? await sourceOf(local(`"${named}"`, named), base)
+        ? await sourceOf(local("", named), base)
         : await sourceOf(base!);
   return {
     ...source,

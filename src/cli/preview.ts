@@ -56,7 +56,7 @@ export async function* preview(words: readonly string[], count: number, colour: 
   }
   yield "---";
   yield* describeReport(report).map(shown);
-  yield `${plural(sequences.length, "row")}, ${plural(report.tokens, "token")} (at most ${report.longest} in one row), ${report.labels} of them learned`;
+  yield `${plural(sequences.length, "row")}, ${plural(report.tokens, "token")} (at most ${report.longest} in one row), ${report.labels.toLocaleString("en-US")} of them learned`;
 }
 
 function wholeNumber(text: string): number {

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { Command } from "commander";
 import { UserError } from "../support/errors.js";
 import { shown } from "../support/plainText.js";
@@ -41,6 +42,9 @@ export async function runTrain(words: readonly string[]): Promise<number> {
     throw new UserError(`--log_format: expected ${LOG_FORMATS.join(", ")}, got "${logFormat}"`);
   }
   const { config: file, overrides } = parseCommandLine(rest);
+  if (file !== undefined && statSync(file, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UserError(`${file} is a folder: give a config file, or a model as --model ${file}`);
+  }
   const config = await loadConfig(file, overrides);
   const { ProgressCallback } = await import("../callbacks/progress.js");
   const { Trainer } = await import("../train/trainer.js");

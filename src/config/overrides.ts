@@ -67,9 +67,13 @@ export function parseWords(words: readonly string[]): { files: string[]; overrid
       continue;
     }
     const next = words[i + 1];
-    const isSwitch = schemaOf(path)?.safeParse(true).success === true;
+    const section = isSection(path);
+    const isSwitch = section || schemaOf(path)?.safeParse(true).success === true;
     // A switch takes the next word only when that says yes or no: `--bf16 config.yaml` is a switch and a file.
-    const takesNext = next !== undefined && !next.startsWith("--") && (!isPureSwitch(path) || isBooleanText(next));
+    const takesNext =
+      next !== undefined &&
+      !next.startsWith("--") &&
+      (section ? isSectionText(next) : !isPureSwitch(path) || isBooleanText(next));
     if (takesNext) {
       overrides.push({ given, path, value: readWord(path, next) });
       i++;
@@ -112,6 +116,12 @@ function schemaOf(path: readonly string[]): z.ZodType | undefined {
 
 const isBooleanText = (text: string) => Object.hasOwn(BOOLEANS, text.toLowerCase());
 
+/** `--lora` alone is with its defaults, `--lora null` without. */
+const isSection = (path: readonly string[]) =>
+  path.length === 1 && (path[0] === "lora" || path[0] === "early_stopping");
+
+const isSectionText = (text: string) => text === "null" || isBooleanText(text) || /^\s*\{/.test(text);
+
 /** Takes yes and no, but no other text (as `resume_from_checkpoint` does). */
 function isPureSwitch(path: readonly string[]): boolean {
   const schema = schemaOf(path);
@@ -122,6 +132,7 @@ function isPureSwitch(path: readonly string[]): boolean {
 function readWord(path: readonly string[], text: string): unknown {
   if (path.length === 1 && NAMES.has(path[0]!) && !/^\s*[{[]/.test(text)) return text === "null" ? null : text;
   const parsed = parseWord(text);
+  if (isSection(path) && typeof parsed === "string") return BOOLEANS[text.toLowerCase()] ?? parsed;
   const schema = schemaOf(path);
   if (schema === undefined || schema.safeParse(parsed).success) return parsed;
   if (schema.safeParse(text).success) return text;

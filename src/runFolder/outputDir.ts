@@ -62,7 +62,7 @@ export async function openOutputDir(path: string, earlier: Earlier): Promise<Out
 
 /** Makes the first of `path.1`, `path.2`, ... that is not there. */
 async function freeName(path: string): Promise<string> {
-  const base = resolve(path);
+  const base = path.replace(/[/\\]+$/, "");
   for (let number = 1; ; number++) {
     try {
       await mkdir(`${base}.${number}`);

@@ -1,4 +1,12 @@
-/** Figures and counts as a person reads them. */
+/** Figures, counts and paths as a person reads them. */
+import { isAbsolute, relative } from "node:path";
+
+/** A path below the current folder as seen from there; any other as it is. */
+export function nearPath(path: string): string {
+  if (!isAbsolute(path)) return path;
+  const near = relative(process.cwd(), path);
+  return near === "" || near.startsWith("..") || isAbsolute(near) ? path : near;
+}
 
 /** `1 update`, `2 updates`, `1,000 updates`. */
 export const plural = (count: number, one: string, many = `${one}s`): string =>

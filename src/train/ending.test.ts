@@ -15,7 +15,7 @@ function lines(step: number, entries: LogEntry[], more: Partial<Ending> = {}): s
 
 describe("describeEnd", () => {
   it("says time, speed, the last loss and the best, and where the result is", () => {
-    const entries = [
+    const entries: LogEntry[] = [
       { step: 2, loss: 2 },
       { step: 3, eval_loss: 0.9 },
       { step: 4, loss: 0.5 },

@@ -7,7 +7,7 @@ import { describeQuantization } from "../models/quantization.js";
 import type { Optimizer, PagingStats } from "../optim/optimizer.js";
 import { createScheduler } from "../optim/schedulers.js";
 import { elementCount } from "../support/shape.js";
-import { plural } from "../support/words.js";
+import { nearPath, plural } from "../support/words.js";
 import { DEVICES, type Plan } from "./plan.js";
 import type { PreparedRun } from "./prepare.js";
 
@@ -34,10 +34,10 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
     : plural(rows, "example");
   const { per_device_train_batch_size: size, gradient_accumulation_steps: accumulation } = args;
   return [
-    `Model       ${run.modelName}: ${number(run.totalParameters)} parameters, ${number(trained)} trained (${share} %${run.lora ? `, LoRA on ${plural(run.lora.paths.length, "layer")}` : ""})`,
+    `Model       ${nearPath(run.modelName)}: ${number(run.totalParameters)} parameters, ${number(trained)} trained (${share} %${run.lora ? `, LoRA on ${plural(run.lora.paths.length, "layer")}` : ""})`,
     ...describeParts(run.model.description),
     `Device      ${run.deviceNote}`,
-    `Precision   ${describePrecision(run.precision)}; trained weights float32${run.quantization ? `; ${describeQuantization(run.quantization)}` : ""}${args.fp16 ? "; a dynamic loss scale" : ""}${args.fp16 || args.bf16 ? "" : " (bf16 is off, as in the Trainer; TRL's SFTTrainer has it on)"}`,
+    `Precision   ${describePrecision(run.precision)}; trained weights float32${run.quantization ? `; ${describeQuantization(run.quantization)}` : ""}${args.fp16 ? "; a dynamic loss scale" : ""}${args.fp16 || args.bf16 ? "" : " (bf16 is off; TRL's SFTTrainer has it on)"}`,
     `Data        ${examples}, ${plural(run.report.tokens, "token")} (at most ${number(run.report.longest)} in one row), ${number(run.report.labels)} of them learned`,
     ...(run.evaluation
       ? [
