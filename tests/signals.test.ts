@@ -31,9 +31,7 @@ describe("a signal during training", () => {
       expect(output).toContain("Finishing this step and saving a checkpoint; interrupt again to quit at once.");
       expect(checkpoints(output_dir)).toHaveLength(1);
       const [name] = checkpoints(output_dir);
-      expect(output).toContain(
-        `Stopped; saved ${join(output_dir, name!)}. To go on:\n  slimtune train ${config} --resume`,
-      );
+      expect(output).toContain(`To go on:\n  npx slimtune train ${config} --resume`);
       // At most the update that was under way when the signal came was finished.
       const logged = output.split("Finishing this step")[0]!.match(/'loss'/g)!.length;
       expect(Number(name!.split("-")[1])).toBeLessThanOrEqual(logged + 2);
@@ -63,7 +61,7 @@ describe("a signal during training", () => {
     let output = "";
     terminal.stdout.on("data", (text) => {
       output += text;
-      if (output.includes("'loss'")) terminal.kill("SIGKILL");
+      if (output.includes("· loss")) terminal.kill("SIGKILL");
     });
     while (!existsSync(told)) await sleep(20);
     expect(readFileSync(told, "utf8").trim(), output).toBe("129");

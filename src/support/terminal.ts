@@ -40,12 +40,12 @@ export function paintFor(out: Terminal, env: Environment = process.env): Paint {
   return Object.fromEntries(Object.entries(COLOURS).map(([name, codes]) => [name, painter(codes)])) as Paint;
 }
 
-/** Breaks at spaces; a longer word has a line of its own. Lines after the first begin with `hang` spaces. */
+/** Breaks at spaces, but not before %; a longer word has a line of its own. Lines after the first begin with `hang` spaces. */
 export function wrap(text: string, width: number, hang = 0): string[] {
   const lines: string[] = [];
   const indent = " ".repeat(hang);
   let line: string | undefined;
-  for (const word of text.split(" ")) {
+  for (const word of text.split(/ (?!%)/)) {
     if (line !== undefined && line.trim() !== "" && line.length + 1 + word.length > width) {
       lines.push(line);
       line = indent + word;
