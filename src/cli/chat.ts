@@ -2,7 +2,7 @@ import { createInterface } from "node:readline/promises";
 import { Command } from "commander";
 import type { Message } from "../data/format.js";
 import { UserError } from "../support/errors.js";
-import { shown } from "../support/plainText.js";
+import { shown, tell } from "../support/plainText.js";
 import { paintFor } from "../support/terminal.js";
 import { noteUnused } from "./generate.js";
 import {
@@ -42,11 +42,11 @@ async function runChat(command: Command, options: ChatOptions): Promise<void> {
   const system: Message[] = options.system === undefined ? [] : [{ role: "system", content: options.system }];
   const lines = createInterface({ input: process.stdin, output: toTerminal ? process.stdout : undefined });
   try {
-    if (!generator.tokenizer.hasChatTemplate) {
-      throw new UserError(
-        "this model has no chat template, so that it cannot keep a conversation; use npx slimtune generate",
-      );
+    const remembers = generator.tokenizer.hasChatTemplate;
+    if (!remembers && options.system !== undefined) {
+      throw new UserError("--system needs a chat template, which this model has not");
     }
+    if (!remembers) tell("Note: this model has no chat template, so that each line is a prompt of its own.");
     if (toTerminal) process.stdout.write(`${dim(HELP)}\n`);
     let conversation = [...system];
     lines.setPrompt(bold("> "));
@@ -58,7 +58,7 @@ async function runChat(command: Command, options: ChatOptions): Promise<void> {
       } else {
         conversation.push({ role: "user", content: line });
         let answer = "";
-        for await (const piece of generator.stream(conversation, sampling)) {
+        for await (const piece of generator.stream(remembers ? conversation : line, sampling)) {
           process.stdout.write(toTerminal ? shown(piece) : piece);
           answer += piece;
         }
