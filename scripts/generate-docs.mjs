@@ -1,6 +1,7 @@
 // Writes what is generated from the table of arguments, docs/arguments.md and src/arguments/types.generated.ts, and from the
-// pages of architectures, the list in docs/models.md. Run it after `npm run build`; a test fails when a file is not current.
+// pages of architectures, the list in docs/models.md; and the JSON Schema of the config file. Run it after `npm run build`; a test fails when a file is not current.
 import { readFileSync, writeFileSync } from "node:fs";
+import { configJsonSchema } from "../dist/config/index.js";
 import { renderDocs, renderTypes } from "../dist/arguments/render.js";
 import { renderModels } from "../dist/models/architectures/render.js";
 
@@ -8,6 +9,7 @@ const root = new URL("../", import.meta.url);
 const outputs = {
   "docs/arguments.md": renderDocs(),
   "src/arguments/types.generated.ts": renderTypes(),
+  "config.schema.json": `${JSON.stringify(configJsonSchema(), null, 2)}\n`,
   "docs/models.md": renderModels(readFileSync(new URL("docs/models.md", root), "utf8")),
 };
 for (const [path, text] of Object.entries(outputs)) {

@@ -35,12 +35,15 @@ export async function runTrain(words: readonly string[]): Promise<number> {
   const log = (line: string) => stderr.write(`${shown(line)}\n`);
   const progress = new ProgressCallback({ screen: stderr, lines: stdout });
   try {
-    const trainer = new Trainer({ ...config, callbacks: [progress], log });
+    using trainer = new Trainer({ ...config, callbacks: [progress], log });
     using interrupts = new Interrupts(() => {
       log("\nFinishing this step and saving a checkpoint; interrupt again to quit at once.");
       trainer.requestStop();
     });
-    const { interrupted, checkpoint } = await trainer.train();
+    const { interrupted, checkpoint } = await trainer.train().catch((error) => {
+      if (interrupts.signal === undefined || (error as Error).name !== "AbortError") throw error;
+      return { interrupted: true, checkpoint: undefined };
+    });
     if (!interrupted) return await tellLosses(stdout, stderr, 0);
     log(
       checkpoint

@@ -113,8 +113,10 @@ export class ChatTemplate {
         add_generation_prompt: addGenerationPrompt ?? false,
       });
     } catch (error) {
+      const silent = template ? messages.findIndex(({ content }) => content === null) : -1;
+      const hint = silent < 0 ? "" : `. The content of turn ${silent + 1} is null; this template needs a text: ""`;
       throw new UserError(
-        `the model's chat template (${file}) ${template ? "fails on this conversation" : "cannot be read"}: ${(error as Error).message}`,
+        `the model's chat template (${file}) ${template ? "fails on this conversation" : "cannot be read"}: ${(error as Error).message}${hint}`,
         { cause: error },
       );
     }

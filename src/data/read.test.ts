@@ -102,7 +102,7 @@ describe("paths", () => {
     expect(await failure(at("nothing*.jsonl"))).toContain("no file matches");
     expect(await failure(await write("empty.jsonl", "\n \n"))).toContain("is empty");
     expect(await failure(await write("empty.json", " "))).toContain("is empty");
-    expect(await failure(await write("table.csv", "a,b"))).toContain("only .jsonl");
+    expect(await failure(await write("table.tsv", "a\tb"))).toContain(".json and .csv files can be read");
   });
 
   it("reads a folder, one split of it, and a glob, in the order of names", async () => {

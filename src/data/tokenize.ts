@@ -1,5 +1,5 @@
 import { UserError } from "../support/errors.js";
-import { type Conversation, type Sample, toSample } from "./format.js";
+import { type Conversation, type Sample, type Tokens, toSample } from "./format.js";
 import type { Row } from "./row.js";
 import type { Tokenizer } from "./tokenizer.js";
 
@@ -177,7 +177,8 @@ class DatasetTokenizer {
     try {
       masked = this.#tokenize(sample);
     } catch (error) {
-      if (error instanceof UserError) throw new UserError(`${row.source}: ${error.message}`, { cause: error });
+      if (error instanceof UserError)
+        throw new UserError(`${row.source}: ${error.message}`, { cause: error, code: "invalid_data" });
       throw error;
     }
     const example = this.#cut(masked);
@@ -191,6 +192,7 @@ class DatasetTokenizer {
 
   #tokenize(sample: Sample): Masked {
     if (sample.kind === "conversation") return this.#conversation(sample);
+    if (sample.kind === "tokens") return this.#tokens(sample);
     if (this.#options.assistant_only_loss) {
       throw new UserError(
         "assistant_only_loss: true needs conversations (messages), but this row is " +
@@ -209,6 +211,22 @@ class DatasetTokenizer {
     const ids = this.#encode(prompt + this.#withEos(completion));
     const learn = new Uint8Array(ids.length).fill(1);
     this.#maskPrompt(this.#encode(prompt), { ids, learn });
+    return { ids, learn };
+  }
+
+  /** As in TRL, labels that are there stand above all options, and the assistant's mask above `assistant_only_loss`. */
+  #tokens({ ids, labels, assistant, completion }: Tokens): Masked {
+    const learn = new Uint8Array(ids.length).fill(1);
+    if (labels) return { ids, learn: learn.map((_, i) => (labels[i] === -100 ? 0 : 1)) };
+    if (this.#options.assistant_only_loss && !assistant) {
+      throw new UserError(
+        "assistant_only_loss: true, but this row is tokens, and has neither labels nor assistant_masks. Give it one of them, or remove the option.",
+      );
+    }
+    const byCompletion = this.#options.completion_only_loss === true;
+    if (byCompletion && !completion) this.#refuseCompletionOnly("tokens without completion_mask");
+    const masks = [assistant, byCompletion ? completion : undefined];
+    for (const mask of masks) if (mask) for (const [i, bit] of mask.entries()) learn[i]! &= bit;
     return { ids, learn };
   }
 

@@ -16,12 +16,13 @@ const refused = {
   trainable_token_indices: [null, "trainable token rows are not built"],
 } as const;
 
-function refuse([accepted, reason]: readonly [unknown, string]) {
-  return z
+function refuse<const T>([accepted, reason]: readonly [T, string]) {
+  const schema = z
     .unknown()
     .refine((value) => value === undefined || value === null || value === accepted, { message: `${reason}` })
     .optional()
     .describe(`Only ${JSON.stringify(accepted)}: ${reason}.`);
+  return schema as z.ZodOptional<z.ZodType<T | null | undefined, T | null | undefined>>;
 }
 
 /** Far beyond any use, and far from where float32 ends. */
@@ -80,4 +81,48 @@ export const loraSchema = z
   .describe("LoRA adapters, by the names of PEFT's LoraConfig; leave it out to train all weights.");
 
 export type LoraConfig = z.infer<typeof loraSchema>;
-export type LoraConfigInput = z.input<typeof loraSchema>;
+
+/** A LoRA adapter, by the names, defaults and meaning of PEFT's LoraConfig. */
+export interface LoraConfigInput {
+  /** Rank of the update: A is [r, in], B is [out, r]. Default: 8. */
+  r?: number;
+  /** The update B·A is scaled by lora_alpha / r, or lora_alpha / √r with `use_rslora`. Default: 8. */
+  lora_alpha?: number;
+  /** Share of the adapter's input that is dropped while training, from 0 to below 1. Default: 0. */
+  lora_dropout?: number;
+  /**
+   * Layers that get an adapter: names or endings of paths, a regular expression for the whole path, or `"all-linear"`.
+   * Default: `["q_proj", "v_proj"]`.
+   */
+  target_modules?: string | string[] | null;
+  /** Layers left out: names or endings of paths, or a regular expression. */
+  exclude_modules?: string | string[] | null;
+  /** Only the layers of these numbers, from 0. */
+  layers_to_transform?: number | number[] | null;
+  /** Ranks by name or regular expression, where they differ from `r`. */
+  rank_pattern?: Record<string, number>;
+  /** Alphas by name or regular expression, where they differ from `lora_alpha`. */
+  alpha_pattern?: Record<string, number>;
+  /** Scale by lora_alpha / √r (rank-stabilised LoRA). Default: false. */
+  use_rslora?: boolean;
+  /** `true`: A uniform (Kaiming), B zero; `"gaussian"`: A normal with deviation 1/r. Default: true. */
+  init_lora_weights?: true | "gaussian";
+  /** What is trained here in any case. */
+  task_type?: "CAUSAL_LM" | null;
+  /** Only its default: training the original biases is not built. */
+  bias?: "none" | null;
+  /** Only its default: DoRA is not built. */
+  use_dora?: false | null;
+  /** Only its default: a bias in B is not built. */
+  lora_bias?: false | null;
+  /** Only its default. */
+  fan_in_fan_out?: false | null;
+  /** Only its default: full copies of modules are not built. */
+  modules_to_save?: null;
+  /** Only its default. */
+  target_parameters?: null;
+  /** Only its default. */
+  layer_replication?: null;
+  /** Only its default. */
+  trainable_token_indices?: null;
+}

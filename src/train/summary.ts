@@ -31,11 +31,10 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
     `Device      ${run.deviceNote}`,
     `Precision   ${describePrecision(run.precision)}; trained weights float32${run.quantization ? `; ${describeQuantization(run.quantization)}` : ""}${args.fp16 ? "; a dynamic loss scale" : ""}`,
     `Data        ${examples}, ${number(run.report.tokens)} tokens (at most ${number(run.report.longest)} in one row), ${number(run.report.labels)} of them learned`,
-    ...(run.evaluation
-      ? [
-          `Evaluation  ${number(run.evaluation.sequences.length)} examples, ${number(run.evaluation.report.labels)} tokens measured`,
-        ]
-      : []),
+    ...run.evaluations.map(
+      ({ name, sequences, report }) =>
+        `Evaluation  ${name === undefined ? "" : `${name}: `}${number(sequences.length)} examples, ${number(report.labels)} tokens measured`,
+    ),
     `Batch       ${size} per device × ${accumulation} accumulated × ${DEVICES} device${DEVICES === 1 ? "" : "s"} = ${plan.effectiveBatch} examples per update`,
     ...(run.passTokens > 0 && accumulation > 1
       ? [`            computed together up to ${run.passTokens} tokens at a time, with the same gradients`]
