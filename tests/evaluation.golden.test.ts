@@ -6,6 +6,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { EvaluatedExample, LoraConfig, TrainerConfig, TrainingArgumentsInput } from "../src/index.js";
 import { evaluateModel, Trainer } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath, readGoldenJson, readTensors } from "./support/goldens.js";
 
 const MODEL = fixturePath("tiny-llama");
@@ -20,6 +21,7 @@ function makeFolder(): string {
 
 afterEach(async () => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

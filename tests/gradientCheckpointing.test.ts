@@ -10,6 +10,7 @@ import type { Precision } from "../src/models/precision.js";
 import { type LoraConfigInput, loraSchema } from "../src/peft/config.js";
 import { addLora } from "../src/peft/lora.js";
 import { flush, gradOf, liveTensors, manualSeed, ops, rngState, setRequiresGrad } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { TINY_LORA, tinyTrainer } from "./support/tinyRun.js";
@@ -17,6 +18,7 @@ import { TINY_LORA, tinyTrainer } from "./support/tinyRun.js";
 const newFolder = temporaryFolders();
 afterEach(async () => {
   vi.restoreAllMocks();
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

@@ -55,8 +55,13 @@ function boundRange({ variables }: Parameters<Evaluate>[1]): void {
   };
 }
 
+/** A compiled template: of the library's class, whose own declarations are not to reach those of this package. */
+export interface Renderer {
+  render(variables: Record<string, unknown>): string;
+}
+
 /** Renders a template. @throws Error for one that does not come to an end or makes too much */
-export function renderBounded(template: library.Template, variables: Record<string, unknown>): string {
+export function renderBounded(template: Renderer, variables: Record<string, unknown>): string {
   steps = 0;
   return template.render(variables);
 }

@@ -1,18 +1,22 @@
 import { randomUUID } from "node:crypto";
 import { Template } from "@huggingface/jinja";
 import { UserError } from "../support/errors.js";
-import { renderBounded } from "./boundedTemplate.js";
+import { type Renderer, renderBounded } from "./boundedTemplate.js";
 import type { Message } from "./format.js";
 
+/** A template as it was read. */
 export interface TemplateSource {
+  /** Jinja. */
   text: string;
   /** Where it stands, for messages. */
   file: string;
 }
 
+/** How to render a conversation; other names are variables of the template. */
 export interface RenderOptions {
   /** End with the header that asks the assistant to speak. */
   addGenerationPrompt?: boolean;
+  /** JSON schemas of the tools that the assistant may call. */
   tools?: unknown[] | null;
   /** Further variables for the template. */
   [name: string]: unknown;
@@ -48,13 +52,13 @@ const END = `${MARK}>\uE001`;
 export class ChatTemplate {
   readonly #sources: ReadonlyMap<string, TemplateSource>;
   readonly #variables: Record<string, unknown>;
-  readonly #compiled: Map<string, Template>;
+  readonly #compiled: Map<string, Renderer>;
 
   /** `variables` are the special tokens by name (`bos_token`, ...). */
   constructor(
     sources: ReadonlyMap<string, TemplateSource>,
     variables: Record<string, unknown>,
-    compiled = new Map<string, Template>(),
+    compiled = new Map<string, Renderer>(),
   ) {
     this.#sources = sources;
     this.#variables = variables;
@@ -98,7 +102,7 @@ export class ChatTemplate {
     messages: Message[],
     { addGenerationPrompt, tools, ...others }: RenderOptions,
   ): string {
-    let template = this.#compiled.get(text);
+    let template: Renderer | undefined = this.#compiled.get(text);
     try {
       if (template === undefined) {
         template = new Template(withTags(text, "", ""));

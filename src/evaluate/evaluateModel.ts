@@ -15,6 +15,7 @@ import { chooseDevice, type DeviceChoice } from "../torch/index.js";
 import { loadEvaluations } from "./evaluationData.js";
 import { type ComputeMetrics, Evaluator, metricsFunction, prefixOf } from "./evaluator.js";
 
+/** What to measure, on what. */
 export interface EvaluationConfig {
   /** A model folder in Hugging Face format, or a hub id. */
   model: string;

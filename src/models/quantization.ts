@@ -8,7 +8,9 @@ import { zodProblem } from "../support/zodProblem.js";
 const only = <const T>(accepted: readonly T[], reason: string) =>
   z
     .unknown()
-    .refine((value) => value === undefined || value === null || accepted.includes(value), { message: reason })
+    .refine((value) => value === undefined || value === null || (accepted as readonly unknown[]).includes(value), {
+      message: reason,
+    })
     .optional()
     .describe(`Only ${accepted.map((value) => JSON.stringify(value)).join(" or ")}: ${reason}.`) as z.ZodOptional<
     z.ZodType<T | null | undefined, T | null | undefined>
@@ -16,6 +18,7 @@ const only = <const T>(accepted: readonly T[], reason: string) =>
 
 const OUTLIERS = "activations are not quantized (as with bitsandbytes on the CPU), so that none of them is an outlier";
 
+/** The key `quantization` of a config. */
 export const quantizationSchema = z
   .strictObject({
     load_in_4bit: z.boolean().optional().describe("Store the linear layers' weights in 4 bits (QLoRA)."),

@@ -42,6 +42,7 @@ const patterns = (value: z.ZodNumber) =>
     })
     .default({});
 
+/** The key `lora` of a config. */
 export const loraSchema = z
   .strictObject({
     r: z.number().int().positive().default(8).describe("Rank of the update: the size of its bottleneck."),

@@ -273,6 +273,7 @@ export class Trainer {
       return this.#opened;
     } catch (error) {
       this.#session = undefined;
+      if ((error as Error).name === "AbortError") this.#requests.stopSignal.throwIfAborted(); // with the reason given
       throw error;
     }
   }

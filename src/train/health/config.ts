@@ -5,6 +5,7 @@ import type { TrainingArguments } from "../../arguments/index.js";
 import { UserError } from "../../support/errors.js";
 import { zodProblem } from "../../support/zodProblem.js";
 
+/** The key `health` of a config. */
 export const healthSchema = z.strictObject({
   non_finite: z
     .enum(["stop", "skip", "rollback"])
