@@ -35,7 +35,7 @@ export async function runTrain(words: readonly string[]): Promise<number> {
   const log = (line: string) => stderr.write(`${shown(line)}\n`);
   const progress = new ProgressCallback({ screen: stderr, lines: stdout });
   try {
-    using trainer = new Trainer({ ...config, callbacks: [progress], log });
+    const trainer = new Trainer({ ...config, callbacks: [progress], log });
     using interrupts = new Interrupts(() => {
       log("\nFinishing this step and saving a checkpoint; interrupt again to quit at once.");
       trainer.requestStop();

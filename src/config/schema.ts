@@ -62,7 +62,7 @@ export const configSchema = z.strictObject({
     .describe("Names, defaults and meaning of Hugging Face's TrainingArguments, with the data options of SFTConfig."),
 });
 
-export const configKeys = Object.keys(configSchema.shape);
+export const configKeys = Object.keys(configSchema.shape).filter((key) => key !== "$schema");
 
 /** JSON Schema of the config file, for editors. */
 export function configJsonSchema(): object {

@@ -103,7 +103,10 @@ export const evalDatasetSchema = z
       datasetSchema,
       z
         .record(z.string().regex(/^[\w.-]+$/, { error: "a name has letters, digits, _, - and ." }), datasetSchema)
-        .refine((named) => !ENTRY_KEYS.some((key) => Object.hasOwn(named, key)))
+        .refine((named) => !ENTRY_KEYS.some((key) => Object.hasOwn(named, key)), {
+          error: ({ input }) =>
+            `has ${ENTRY_KEYS.filter((key) => Object.hasOwn(input as object, key)).join(", ")} of one dataset, but no path; no dataset among several can have such a name`,
+        })
         .refine((named) => Object.keys(named).length > 0, { error: "names no dataset" }),
     ],
     {
