@@ -3,6 +3,7 @@ import { Template } from "@huggingface/jinja";
 import { UserError } from "../support/errors.js";
 import { type Renderer, renderBounded } from "./boundedTemplate.js";
 import type { Message } from "./format.js";
+import { markedTemplate } from "./knownTemplates.js";
 
 /** A template as it was read. */
 export interface TemplateSource {
@@ -18,6 +19,8 @@ export interface RenderOptions {
   addGenerationPrompt?: boolean;
   /** JSON schemas of the tools that the assistant may call. */
   tools?: unknown[] | null;
+  /** By the template that `renderMarked` goes by: that of some models is another, with marks. */
+  marked?: boolean;
   /** Further variables for the template. */
   [name: string]: unknown;
 }
@@ -39,6 +42,8 @@ const withTags = (source: string, start: string, end: string) =>
     (_, before: string, isEnd: string | undefined, after: string) =>
       `{%${before} if true %}${isEnd ? end : start}{% endif ${after}%}`,
   );
+
+const hasMarks = (source: string) => source.replace(/\{#[\s\S]*?#\}/g, "").search(GENERATION_TAG) >= 0;
 
 // Random, so that no text of a dataset can hold it.
 const MARK = `\uE000${randomUUID()}`;
@@ -72,7 +77,7 @@ export class ChatTemplate {
 
   /** @throws UserError when the template refuses the conversation or fails on it. */
   render(messages: Message[], options: RenderOptions = {}): string {
-    return this.#render(this.#choose(options.tools), messages, options);
+    return this.#render(this.#choose(options), messages, options);
   }
 
   /**
@@ -81,15 +86,18 @@ export class ChatTemplate {
    * @throws UserError when neither way finds the assistant's turns.
    */
   renderMarked(messages: Message[], options: RenderOptions = {}): MarkedText {
-    const source = this.#choose(options.tools);
+    const source = this.#choose({ ...options, marked: true });
     const text = this.#render(source, messages, options);
-    return source.text.replace(/\{#[\s\S]*?#\}/g, "").search(GENERATION_TAG) >= 0
+    return hasMarks(source.text)
       ? this.#splitMarks(source, text, messages, options)
       : { text, spans: this.#spansByPrefix(source, text, messages, options) };
   }
 
-  #choose(tools: unknown[] | null | undefined): TemplateSource {
+  #choose({ tools, marked }: RenderOptions): TemplateSource {
     const source = (tools ? this.#sources.get("tool_use") : undefined) ?? this.#sources.get("default");
+    if (source !== undefined && marked && !hasMarks(source.text)) {
+      return { ...source, text: markedTemplate(source.text) ?? source.text };
+    }
     if (source !== undefined) return source;
     throw new UserError(
       `the model folder has several chat templates (${[...this.#sources.keys()].join(", ")}) and none is named ` +
@@ -100,7 +108,7 @@ export class ChatTemplate {
   #render(
     { text, file }: TemplateSource,
     messages: Message[],
-    { addGenerationPrompt, tools, ...others }: RenderOptions,
+    { addGenerationPrompt, tools, marked: _, ...others }: RenderOptions,
   ): string {
     let template: Renderer | undefined = this.#compiled.get(text);
     try {

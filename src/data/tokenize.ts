@@ -1,5 +1,6 @@
 import { UserError } from "../support/errors.js";
-import { type Conversation, type Sample, type Tokens, toSample } from "./format.js";
+import { quoteName } from "../support/plainText.js";
+import { type Conversation, type Message, type Sample, type Tokens, toSample } from "./format.js";
 import type { Row } from "./row.js";
 import type { Tokenizer } from "./tokenizer.js";
 
@@ -241,13 +242,14 @@ class DatasetTokenizer {
       : { text: this.#tokenizer.renderChat(messages, render), spans: undefined };
     this.#at("tokenizer");
     const masked = whole.spans
-      ? this.#assistantOnly(this.#tokenizer.encodeMarked(whole))
+      ? this.#assistantOnly(this.#tokenizer.encodeMarked(whole), messages)
       : this.#everything(whole.text);
     if (promptLength !== undefined) {
       this.#at("template");
       const prompt = this.#tokenizer.renderChat(messages.slice(0, promptLength), {
         ...render,
         addGenerationPrompt: true,
+        marked: this.#options.assistant_only_loss,
       });
       if ((this.#options.completion_only_loss ?? true) && !whole.text.startsWith(prompt))
         this.#report.promptRewritten++;
@@ -270,11 +272,16 @@ class DatasetTokenizer {
     return { ids, learn: new Uint8Array(ids.length).fill(1) };
   }
 
-  #assistantOnly({ ids, mask }: { ids: number[]; mask: Uint8Array }): Masked {
+  #assistantOnly({ ids, mask }: { ids: number[]; mask: Uint8Array }, messages: readonly Message[]): Masked {
     if (mask.includes(1)) return { ids, learn: mask };
+    const roles = [...new Set(messages.map(({ role }) => role))];
     throw new UserError(
-      "assistant_only_loss: true, but the conversation has no token of the assistant. Give it a turn of the role " +
-        '"assistant", and check the {% generation %} blocks of the chat template.',
+      roles.includes("assistant")
+        ? "assistant_only_loss: true, but the {% generation %} blocks of the chat template " +
+            `(${this.#tokenizer.chatTemplateFiles}) hold nothing of this conversation, though it has a turn of the ` +
+            "assistant. Put them around what the assistant says."
+        : 'assistant_only_loss: true, but the conversation has no turn of the role "assistant": its roles are ' +
+            `${roles.map(quoteName).join(", ")}. Rename them, or leave the row out.`,
     );
   }
 
