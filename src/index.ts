@@ -48,6 +48,7 @@ export {
 } from "./generate/index.js";
 export { type QuantizationConfigInput as QuantizationConfig, quantizationSchema } from "./models/quantization.js";
 export { type LoraConfigInput as LoraConfig, loraSchema } from "./peft/config.js";
+export { type Merged, type MergeOptions, mergeAdapter } from "./peft/merge.js";
 export {
   type ControlLine,
   listRuns,

@@ -7,10 +7,9 @@ import { Trainer } from "../src/index.js";
 import { collate } from "../src/models/batch.js";
 import { loadCausalLM } from "../src/models/load.js";
 import type { Precision } from "../src/models/precision.js";
-import { loraSchema } from "../src/peft/config.js";
-import { addLora } from "../src/peft/lora.js";
 import { gradOf, manualSeed, scope, setRequiresGrad } from "../src/torch/index.js";
 import { fixturePath, readGoldenJson, worstDifference } from "./support/goldens.js";
+import { addLora } from "./support/lora.js";
 
 const ids = Int32Array.from({ length: 40 }, (_, i) => (i * 31) % 384);
 const batch = collate([{ inputIds: ids, labels: ids }]);
@@ -19,7 +18,7 @@ const batch = collate([{ inputIds: ids, labels: ids }]);
 async function lossAndGradient(precision: Precision): Promise<{ loss: number; gradient: ArrayLike<number | bigint> }> {
   const model = await loadCausalLM(fixturePath("tiny-llama-bf16"), { precision });
   manualSeed(1);
-  addLora(model, loraSchema.parse({ r: 4, target_modules: "all-linear" }));
+  addLora(model, { r: 4, target_modules: "all-linear" });
   for (const { lora } of model.linears.values()) {
     if (lora) for (const weight of [lora.a, lora.b]) setRequiresGrad(weight, true);
   }

@@ -133,7 +133,8 @@ describe("a run", () => {
     const log: string[] = [];
     const run = tinyTrainer(output, { ...ARGS, resume_from_checkpoint: true }, { log: (line) => log.push(line) });
     await expect(run.train()).rejects.toThrow(/there is no usable checkpoint in output_dir/);
-    expect(log).toHaveLength(2);
+    // One line for each: `log` may tell other things, too, on a slow machine.
+    expect(log.filter((line) => line.includes("is damaged"))).toHaveLength(2);
   });
 });
 

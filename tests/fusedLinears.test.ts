@@ -391,6 +391,34 @@ describe("fused linear layers", () => {
     },
   );
 
+  it.each(["float32", "bfloat16"] as const)("take a weight that is stored transposed in %s", async (stored) => {
+    manualSeed(4);
+    const [input, out] = [1500, 900]; // more than one block of it is converted
+    const x = draw([ROWS, input], "float32", true);
+    const transposed = draw([input, out], stored, false);
+    const group = (weight: Tensor): fused.LinearGroup => {
+      const [biases, a, b, masks] = [[undefined], [undefined], [undefined], [undefined]];
+      return { weights: [weight], biases, a, b, scalings: [0], masks };
+    };
+    const results = [];
+    const turned = () => ops.transpose(transposed, 0, 1);
+    for (const weight of [turned(), scope(() => ops.cat([turned()]))]) {
+      leaves.push(weight);
+      clearGrad(x);
+      const y = fused.linears(x, group(weight))[0]!;
+      leaves.push(y);
+      scope(() => backward(ops.sum(ops.square(y))));
+      const gradient = gradOf(x);
+      leaves.push(gradient);
+      results.push([await y.values(), await gradient.values()]);
+    }
+    for (const part of [0, 1]) {
+      const [one, other] = results.map((each) => Array.from(each[part]!, Number));
+      const largest = Math.max(...other!.map(Math.abs));
+      expect(Math.max(...one!.map((value, i) => Math.abs(value - other![i]!))) / largest).toBeLessThan(2e-6);
+    }
+  });
+
   it("give no gradient to what is frozen, and record nothing where nothing is trained", async () => {
     const weight = draw([4, INPUT], "float32", false);
     const x = draw([ROWS, INPUT], "float32", false);

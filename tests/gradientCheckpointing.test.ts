@@ -7,11 +7,11 @@ import { collate, paddedShape, type Sequence } from "../src/models/batch.js";
 import { Decoder } from "../src/models/decoder.js";
 import { loadCausalLM } from "../src/models/load.js";
 import type { Precision } from "../src/models/precision.js";
-import { type LoraConfigInput, loraSchema } from "../src/peft/config.js";
-import { addLora } from "../src/peft/lora.js";
+import type { LoraConfigInput } from "../src/peft/config.js";
 import { flush, gradOf, liveTensors, manualSeed, ops, rngState, setRequiresGrad } from "../src/torch/index.js";
 import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
+import { addLora } from "./support/lora.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { TINY_LORA, tinyTrainer } from "./support/tinyRun.js";
 
@@ -52,7 +52,7 @@ async function train({ model: name, lora, precision, neftuneAlpha = null as neve
         )
       : [...model.parameters].map(([key, { tensor }]) => [key, tensor] as const);
   if (lora) {
-    addLora(model, loraSchema.parse(lora));
+    addLora(model, lora);
     for (const { lora: weights } of model.linears.values()) if (weights) ops.normal_(weights.b, 0, 0.1);
   }
   for (const [, leaf] of leaves()) setRequiresGrad(leaf, true);
@@ -86,6 +86,12 @@ const cases: Record<string, Case> = {
   },
   "LoRA on the head": { model: "tiny-llama", lora: { r: 4, target_modules: ["lm_head"] } },
   "LoRA with dropout on the head too": { model: "tiny-llama-tied", lora: onHead },
+  "DoRA with dropout": { model: "tiny-llama", lora: { ...onHead, use_dora: true } },
+  "DoRA from PiSSA with dropout, in bf16": {
+    model: "tiny-llama",
+    lora: { ...onHead, use_dora: true, init_lora_weights: "pissa" },
+    precision: { frozen: "bfloat16", compute: "bfloat16" },
+  },
   "all weights": { model: "tiny-llama" },
   "all weights, tied": { model: "tiny-llama-tied" },
   "all weights, with biases": { model: "tiny-llama-bias" },

@@ -49,6 +49,15 @@ afterEach(async () => {
 const stateOf = (folder: string) => JSON.parse(readFileSync(join(folder, "trainer_state.json"), "utf8"));
 type Entry = Record<string, number>;
 
+it("loads a model whose every weight is trained", async () => {
+  const model = await loadCausalLM(fixturePath("tiny-llama-fp16"), {
+    precision: { frozen: "float16", compute: "float16" },
+    trained: () => true,
+  });
+  await flush();
+  model.dispose();
+});
+
 it.each([
   { name: "bf16", band: 0.02 }, // measured: 0.007
   { name: "fp16", band: 0.005 }, // 0.0012

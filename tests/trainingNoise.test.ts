@@ -2,10 +2,9 @@
 import { afterEach, expect, it } from "vitest";
 import { collate, paddedShape } from "../src/models/batch.js";
 import { loadCausalLM } from "../src/models/load.js";
-import { loraSchema } from "../src/peft/config.js";
-import { addLora } from "../src/peft/lora.js";
 import { flush, liveTensors, manualSeed, ops, rngState, setRequiresGrad } from "../src/torch/index.js";
 import { fixturePath } from "./support/goldens.js";
+import { addLora } from "./support/lora.js";
 
 afterEach(async () => {
   await flush();
@@ -14,7 +13,7 @@ afterEach(async () => {
 
 it("a loss with noise draws, one without does not and is the loss that an evaluation sees", async () => {
   const model = await loadCausalLM(fixturePath("tiny-llama"));
-  addLora(model, loraSchema.parse({ r: 4, lora_dropout: 0.5, target_modules: ["q_proj", "lm_head"] }));
+  addLora(model, { r: 4, lora_dropout: 0.5, target_modules: ["q_proj", "lm_head"] });
   for (const { lora } of model.linears.values()) {
     if (!lora) continue;
     ops.normal_(lora.b, 0, 0.5);

@@ -14,7 +14,10 @@ void forEachBlock(at::TensorList weight, at::ScalarType dtype, bool whole, const
   const int64_t out = weightRows(weight), in = weightColumns(weight);
   const bool blocks = weight[0].is_cpu() && !whole;
   const int64_t step = blocks ? std::max<int64_t>(64, kBlockElements / std::max<int64_t>(1, in)) : std::max<int64_t>(1, out);
-  at::Tensor buffer = at::empty({std::min(step, out), in}, weight[0].options().dtype(dtype));
+  // A transposed weight (GPT-2's) is converted as it lies: in its columns a copy would jump from row to row.
+  const bool turned = weight.size() == 1 && weight[0].stride(0) == 1 && in > 1;
+  const auto options = weight[0].options().dtype(dtype);
+  const at::Tensor buffer = turned ? at::empty({in, std::min(step, out)}, options).t() : at::empty({std::min(step, out), in}, options);
   for (int64_t begin = 0; begin < out; begin += step) {
     const at::Tensor rows = buffer.narrow(0, 0, std::min(step, out - begin));
     if (weight.size() == 1) {

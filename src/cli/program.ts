@@ -5,6 +5,7 @@ import { shown } from "../support/plainText.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
 import { generateCommand } from "./generate.js";
+import { mergeCommand } from "./merge.js";
 import { previewCommand } from "./preview.js";
 import { schemaCommand } from "./schema.js";
 import { setupCommand } from "./setup.js";
@@ -18,6 +19,7 @@ export async function runCli(words: readonly string[]): Promise<void> {
     evalCommand(),
     previewCommand(),
     generateCommand(),
+    mergeCommand(),
     setupCommand(),
     doctorCommand(),
     schemaCommand(),

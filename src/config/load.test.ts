@@ -150,7 +150,7 @@ describe("a bad config", () => {
     [`${BASE}lora:\n  r: 8\n  lora_alfa: 3\n`, /:5: lora.lora_alfa: unknown key \(did you mean "lora_alpha"\?\)/],
     [`${BASE}lora: {r: "8"}\n`, /:3: lora.r: expected number, got "8"/],
     [`${BASE}lora: {r: 0}\n`, /:3: lora.r: expected number to be >0, got 0/],
-    [`${BASE}lora: {init_lora_weights: pissa}\n`, /lora.init_lora_weights: expected true: .*gaussian.*, got "pissa"/],
+    [`${BASE}lora: {init_lora_weights: eva}\n`, /lora.init_lora_weights: .*eva/],
     [`${BASE}health: {non_finit: skip}\n`, /:3: health.non_finit: unknown key \(did you mean "non_finite"\?\)/],
     [`${BASE}health: {max_in_a_row: 0}\n`, /:3: health.max_in_a_row: expected number to be >=1, got 0/],
     [`${BASE}lora:\n`, /:3: lora: is empty: give its options/],

@@ -6,10 +6,9 @@ import { evaluationRows } from "../data/runData.js";
 import type { EvalDatasetInput } from "../data/sources.js";
 import { resolveModel } from "../hub/index.js";
 import { readModelConfig } from "../models/config.js";
-import { loadCausalLM } from "../models/load.js";
 import { applyTf32, fullEvalDtype, lowPrecision, precisionFor } from "../models/precision.js";
 import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
-import { loadAdapter } from "../peft/adapterFile.js";
+import { loadAdapted } from "../peft/loadAdapted.js";
 import { tell } from "../support/plainText.js";
 import { chooseDevice, type DeviceChoice } from "../torch/index.js";
 import { loadEvaluations } from "./evaluationData.js";
@@ -60,9 +59,8 @@ export async function evaluateModel(config: EvaluationConfig): Promise<Record<st
   const device = chooseDevice(args.use_cpu, config.device);
   applyTf32(args.tf32, device);
   const precision = dtype ? lowPrecision(dtype, device) : precisionFor(args, device);
-  const model = await loadCausalLM(modelFolder, { precision, device, quantization });
+  const model = await loadAdapted(modelFolder, adapter, { precision, device, quantization }, dtype);
   try {
-    if (adapter !== undefined) await loadAdapter(model, adapter, dtype);
     const evaluator = new Evaluator({ model, modelFolder, args, computeMetrics });
     const metrics: Record<string, number> = {};
     for (const set of sets) {

@@ -7,10 +7,9 @@ import { TOKENIZER } from "../files/modelFolder.js";
 import { resolveModel } from "../hub/index.js";
 import type { CausalLM } from "../models/causalLM.js";
 import { generationStops } from "../models/generationConfig.js";
-import { loadCausalLM } from "../models/load.js";
 import { precisionFor } from "../models/precision.js";
 import { type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
-import { loadAdapter } from "../peft/adapterFile.js";
+import { loadAdapted } from "../peft/loadAdapted.js";
 import { UserError } from "../support/errors.js";
 import { chooseDevice, type DeviceChoice, manualSeed } from "../torch/index.js";
 import { bounded } from "./bounded.js";
@@ -147,9 +146,9 @@ export async function loadGenerator({
   const adapterFolder = adapter === undefined ? undefined : await resolveModel(adapter);
   const tokenizer = await Tokenizer.load(await tokenizerFolder(folder, adapterFolder));
   const device = chooseDevice(use_cpu, choice);
-  const model = await loadCausalLM(folder, { precision: precisionFor(asked, device), device, quantization });
+  const precision = precisionFor(asked, device);
+  const model = await loadAdapted(folder, adapterFolder, { precision, device, quantization });
   try {
-    if (adapterFolder !== undefined) await loadAdapter(model, adapterFolder);
     return await generatorFor(model, folder, tokenizer);
   } catch (error) {
     model.dispose();

@@ -7,7 +7,7 @@ import type { Attention, Decoder, DecoderInput } from "./decoder.js";
 import type { ModelDescription } from "./description.js";
 import { DroppedAttention } from "./droppedAttention.js";
 import type { Head } from "./head.js";
-import type { Linear } from "./linear.js";
+import { type Linear, tensorsOf } from "./linear.js";
 import { PackedAttention } from "./packedAttention.js";
 import { PaddedRandom } from "./paddedRandom.js";
 import { QuantizedWeight } from "./quantizedWeight.js";
@@ -144,8 +144,8 @@ export class CausalLM {
     for (const { tensor } of this.parameters.values()) tensor.dispose();
     for (const { lora, weight } of this.linears.values()) {
       if (weight instanceof QuantizedWeight) weight.dispose();
-      lora?.a.dispose();
-      lora?.b.dispose();
+      if (lora) for (const tensor of tensorsOf(lora)) tensor.dispose();
     }
+    for (const rows of new Set([this.decoder.rows, this.head.rows])) rows?.dispose();
   }
 }

@@ -98,7 +98,7 @@ export function parseModelConfig(text: string, path: string): ModelDescription {
     defaultTargets: wrapper ? undefined : described.defaultTargets,
     eosTokenIds: outer.eos_token_id == null ? described.eosTokenIds : [outer.eos_token_id].flat(),
     modelType: outer.model_type,
-    source: source as Record<string, unknown>,
+    text,
   };
 }
 

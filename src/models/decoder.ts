@@ -5,6 +5,7 @@ import type { AttentionDescription, LayerDescription, ModelDescription } from ".
 import { type DropoutSource, forward, type Linear, type LinearInput } from "./linear.js";
 import type { Precision } from "./precision.js";
 import { type Rope, type Rotation, rotationAt } from "./rope.js";
+import type { TrainedRows } from "./trainedRows.js";
 
 /** What both halves of a layer do with their outputs. */
 interface HalfWeights {
@@ -75,6 +76,8 @@ export class Decoder {
   readonly device: Device;
   readonly layers: readonly DecoderLayer[];
   readonly embeddingTrained: boolean;
+  /** Trained rows in place of the embedding's own. */
+  rows: TrainedRows | undefined;
   readonly #embedding: Tensor;
   readonly #positions: Tensor | undefined;
   readonly #ropes: readonly Rope[];
@@ -120,6 +123,7 @@ export class Decoder {
       const row = (weight: Tensor, indices: ArrayLike<number>, padding?: number) =>
         ops.to(ops.embedding(weight, ops.int64(indices, [indices.length], this.device), padding), "float32");
       let x = row(this.#embedding, ids, embedding.padding);
+      if (this.rows) x = this.rows.embedded(x, ids, embedding.padding);
       const { scale, scaledAfter } = embedding;
       const scaled = (y: Tensor) => (scale === 1 ? y : ops.mulScalar(y, scale));
       if (!scaledAfter) x = scaled(x);

@@ -111,7 +111,7 @@ export interface ModelDescription {
   /** Weights of the files that are not the text model's: carried along, or to be left out where transformers does so. */
   others?: { carried?: RegExp; ignored?: RegExp };
   /** The config as it was read, for writing a trained model's folder. */
-  source: Record<string, unknown>;
+  text: string;
 }
 
 /** Prefixes of weights' names in Python and what stands in their place in a file. */

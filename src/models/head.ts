@@ -2,6 +2,7 @@
 import { type Device, fused, ops, scope, type Tensor } from "../torch/index.js";
 import { type DropoutSource, forward, type Linear } from "./linear.js";
 import { joinScores, type ScoreOptions, scoreTokens, type TokenScores } from "./scores.js";
+import type { TrainedRows } from "./trainedRows.js";
 
 /** Elements of one block of logits: 64 MiB in float32. */
 const LOGIT_BLOCK = 1 << 24;
@@ -23,6 +24,8 @@ export interface LogitChanges {
 /** What training, evaluation and generation ask about rows of the residual stream after the last layer: [L, H], float32. */
 export class Head {
   readonly linear: Linear<Tensor>; // [V, H]; its weight is the embedding where they are tied
+  /** Trained rows in place of the matrix's own. */
+  rows: TrainedRows | undefined;
   readonly #norm: fused.Norm; // of [H]
   readonly #scale: number;
   readonly #softcap: number;
@@ -46,19 +49,34 @@ export class Head {
   crossEntropy(rows: Tensor, targets: Int32Array, { smoothing, scale, dropout }: CrossEntropyOptions): Tensor {
     return scope(() => {
       const input = this.#normed(rows);
-      const { weight, bias, lora, precision } = this.linear;
+      const { weight, bias, lora, precision, outFeatures } = this.linear;
+      if (lora?.magnitude) {
+        // DoRA scales the rows of a sum of products, which the op knows nothing of: here all logits exist.
+        const each = ops.crossEntropyEach(this.#product(input, dropout), this.#indices(targets), smoothing);
+        return ops.mulScalar(ops.sum(each), scale);
+      }
       // The logits are a sum of products, each input, [L, K], with its weight, [V, K].
       const [inputs, weights] = [[input], [weight]];
-      if (bias) {
-        const ones = ops.addScalar(ops.zeros([targets.length, 1], precision.compute, this.#device), 1);
+      const addVector = (vector: Tensor, factor: number) => {
+        const ones = ops.addScalar(ops.zeros([targets.length, 1], precision.compute, this.#device), factor);
         inputs.push(ones); // [L, 1]
-        weights.push(ops.reshape(bias, [this.linear.outFeatures, 1]));
-      }
+        weights.push(ops.reshape(vector, [outFeatures, 1]));
+      };
+      const addProduct = (x: Tensor, { a, b }: { a: Tensor; b: Tensor }, factor: number) => {
+        inputs.push(ops.mulScalar(ops.linear(x, ops.to(a, precision.compute)), factor)); // [L, r]
+        weights.push(b);
+      };
+      if (bias) addVector(bias, 1);
       if (lora) {
         const mask = this.linear.dropoutMask(dropout); // [L, H]
-        const dropped = mask ? ops.mul(input, ops.to(mask, precision.compute)) : input;
-        inputs.push(ops.mulScalar(ops.linear(dropped, ops.to(lora.a, precision.compute)), lora.scaling)); // [L, r]
-        weights.push(lora.b);
+        addProduct(mask ? ops.mul(input, ops.to(mask, precision.compute)) : input, lora, lora.scaling);
+        if (lora.bias) addVector(lora.bias, lora.scaling);
+        if (lora.initial) addProduct(input, lora.initial, -lora.scaling);
+      }
+      if (this.rows) {
+        const { input: x, weight: columns } = this.rows.logits(input, weight, outFeatures, precision.compute);
+        inputs.push(x);
+        weights.push(columns);
       }
       const scaled = this.#scale === 1 ? inputs : inputs.map((x) => ops.mulScalar(x, this.#scale));
       return fused.linearCrossEntropy(scaled, weights, this.#indices(targets), smoothing, scale, this.#softcap);
@@ -90,8 +108,13 @@ export class Head {
   }
 
   /** The logits of normed rows, [L, V], float32. */
-  #product(input: Tensor): Tensor {
-    const logits = ops.to(forward([this.linear], { kind: "rows", x: input })[0]!, "float32");
+  #product(input: Tensor, dropout?: DropoutSource): Tensor {
+    let logits = ops.to(forward([this.linear], { kind: "rows", x: input }, dropout)[0]!, "float32");
+    if (this.rows) {
+      const { weight, outFeatures, precision } = this.linear;
+      const { input: x, weight: columns } = this.rows.logits(input, weight, outFeatures, precision.compute);
+      logits = ops.add(logits, ops.linear(ops.to(x, "float32"), ops.to(columns, "float32")));
+    }
     const scaled = this.#scale === 1 ? logits : ops.mulScalar(logits, this.#scale);
     if (this.#softcap === 0) return scaled;
     return ops.mulScalar(ops.tanh(ops.mulScalar(scaled, 1 / this.#softcap)), this.#softcap);

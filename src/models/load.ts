@@ -1,6 +1,6 @@
 /** A Hugging Face model folder as a model in memory: weights are mapped from their files, and converted where needed. */
 
-import { resolveWeights } from "../files/weights.js";
+import { resolveWeights, type WeightIndex } from "../files/weights.js";
 import { UserError } from "../support/errors.js";
 import type { WeightRole } from "../support/weightRole.js";
 import { type Device, flush, type fused, keep, ops, scope, type Tensor } from "../torch/index.js";
@@ -28,15 +28,24 @@ export interface LoadOptions {
   device?: Device;
   /** Which weights are to be trained: each is a float32 copy of its own. The others are frozen; by default all are. */
   trained?: (weight: Pick<Parameter, "name" | "role">) => boolean;
+  /** A tied head gets weights of its own, which begin as the embedding's. */
+  untied?: boolean;
   /** How the linear layers but the head store their weights; they are frozen then. */
   quantization?: Quantization;
 }
 
 /** Where a model's weights come from. */
 interface WeightSource {
-  dense(name: string, shape: number[], role: WeightRole): Tensor;
+  /** @param from the name of the weight that it begins as; default: its own */
+  dense(name: string, shape: number[], role: WeightRole, from?: string): Tensor;
   /** Of a linear layer other than the head. */
   linear(description: LinearDescription): Tensor | QuantizedWeight;
+}
+
+/** What a folder's model is made of, by its config.json and by what its files hold. */
+export async function describeModel(folder: string): Promise<{ description: ModelDescription; index: WeightIndex }> {
+  const index = await resolveWeights(folder);
+  return { description: await tiedAsStored(await readModelConfig(folder), index), index };
 }
 
 /**
@@ -45,23 +54,21 @@ interface WeightSource {
  */
 export async function loadCausalLM(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
   const { precision = float32Precision, device = "cpu", trained = () => false, quantization } = options;
-  const index = await resolveWeights(folder);
-  const description = await tiedAsStored(await readModelConfig(folder), index);
+  const { untied = false } = options;
+  const { description, index } = await describeModel(folder);
   const files = new ModelWeights(index, description);
   const parameters = new Map<string, Parameter>();
   const quantized: QuantizedWeight[] = [];
   try {
-    const dense = (name: string, shape: number[], role: WeightRole): Tensor => {
+    const dense = (name: string, shape: number[], role: WeightRole, from = name): Tensor => {
       const trains = trained({ name, role });
-      let stored: string | undefined;
-      const tensor = scope(() => {
-        const { tensor: read, dtype, name: storedName } = files.tensor(name, shape);
-        stored = storedName;
+      const { tensor, stored } = scope(() => {
+        const { tensor: view, dtype, name: stored } = files.tensor(from, shape);
         const target = trains ? "float32" : precision.frozen === "as stored" ? dtype : precision.frozen;
-        if (dtype !== target || device !== "cpu") return ops.toDevice(read, device, target);
-        return trains ? ops.clone(read) : read;
+        if (dtype !== target || device !== "cpu") return { tensor: ops.toDevice(view, device, target), stored };
+        return { tensor: trains ? ops.clone(view) : view, stored };
       });
-      parameters.set(name, { name, stored, role, tensor: keep(tensor), shape });
+      parameters.set(name, { name, stored: from === name ? stored : name, role, tensor: keep(tensor), shape });
       return tensor;
     };
     // One weight after the other: the pages of the file that it was read from are given back before the next is read.
@@ -77,7 +84,13 @@ export async function loadCausalLM(folder: string, options: LoadOptions = {}): P
       quantized.push(weight);
       return weight;
     };
-    const { decoder, head, linears } = buildModel(description, precision, device, trained, { dense, linear });
+    const { decoder, head, linears } = buildModel(
+      description,
+      precision,
+      device,
+      { trained, untied },
+      { dense, linear },
+    );
     files.refuseOthers();
     if (precision.frozen === "float16") {
       await checkRange(
@@ -106,6 +119,7 @@ async function quantizationDone(folder: string): Promise<void> {
 
 /** float16 ends at 65,504; a weight beyond it became infinite. */
 async function checkRange(folder: string, parameters: readonly Parameter[]): Promise<void> {
+  if (parameters.length === 0) return;
   const largest = scope(() =>
     ops.stack(ops.foreachLargest(parameters.map(({ tensor }) => tensor)).map((x) => ops.to(x, "float32"))),
   );
@@ -122,7 +136,7 @@ function buildModel(
   description: ModelDescription,
   precision: Precision,
   device: Device,
-  trained: NonNullable<LoadOptions["trained"]>,
+  { trained, untied }: Required<Pick<LoadOptions, "trained" | "untied">>,
   weights: WeightSource,
 ): { decoder: Decoder; head: Head; linears: Map<string, Linear> } {
   const linears = new Map<string, Linear>();
@@ -167,7 +181,9 @@ function buildModel(
   });
   const finalNorm = norm(description.finalNorm)!;
   const { path, bias } = head.linear;
-  const headWeight = head.tied ? embedding : weights.dense(`${path}.weight`, [vocabSize, hidden], "matrix");
+  const own = () =>
+    weights.dense(`${path}.weight`, [vocabSize, hidden], "matrix", head.tied ? `${embedded.path}.weight` : undefined);
+  const headWeight = head.tied && !untied ? embedding : own();
   const lmHead = new Linear(head.linear, headWeight, bias ? biasOf(head.linear, weights) : undefined, precision);
   linears.set(path, lmHead);
   const embeddingTrained =

@@ -72,7 +72,10 @@ export class ModelWeights {
 }
 
 /** How the files spell weights' names. */
-function spellingOf({ embedding, head, spellings }: ModelDescription, { tensors }: WeightIndex): Spelling {
+export function spellingOf(
+  { embedding, head, spellings }: ModelDescription,
+  { tensors }: Pick<WeightIndex, "tensors">,
+): Spelling {
   const telling = [embedding, ...(head.tied ? [] : [head.linear])].map(({ path }) => `${path}.weight`);
   return spellings.find((spelling) => telling.every((name) => tensors.has(respell(name, spelling)))) ?? [];
 }
@@ -91,7 +94,7 @@ export async function tiedAsStored(description: ModelDescription, index: WeightI
   return { ...description, head: { ...head, tied: false } };
 }
 
-function respell(name: string, spelling: Spelling): string {
+export function respell(name: string, spelling: Spelling): string {
   const pair = spelling.find(([prefix]) => name.startsWith(prefix));
   return pair ? pair[1] + name.slice(pair[0].length) : name;
 }

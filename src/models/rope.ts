@@ -3,13 +3,15 @@ import { type Device, ops, type Tensor } from "../torch/index.js";
 
 /** A rotation's parameters; `type` is transformers' rope_type. Layers that turn alike share one object. */
 export interface Rope {
-  type: "default" | "linear" | "dynamic" | "yarn" | "longrope" | "llama3" | "proportional" | "alpha";
+  type: "default" | "linear" | "dynamic" | "yarn" | "longrope" | "llama3" | "proportional";
   /** Numbers of a head that are turned, an even number; those after them pass. */
   dim: number;
   /** Pairs are neighbours (2i, 2i + 1), and not the halves' (i, i + dim/2). */
   interleaved: boolean;
   theta: number;
   factor: number;
+  /** Within the model's positions "dynamic" has a base that grew by this. */
+  alpha?: number;
   maxPositions: number;
   originalMaxPositions: number;
   lowFreqFactor: number;
@@ -53,9 +55,9 @@ function llama3(rope: Rope): number[] {
 }
 
 /** Dynamic NTK: the base grows with the longest sequence beyond the model's positions. */
-function dynamic({ theta, factor, dim, maxPositions }: Rope, length: number): number[] {
+function dynamic({ theta, factor, dim, maxPositions, alpha }: Rope, length: number): number[] {
   const longest = Math.max(length, maxPositions);
-  const growth = (factor * longest) / maxPositions - (factor - 1);
+  const growth = alpha && length <= maxPositions ? alpha : (factor * longest) / maxPositions - (factor - 1);
   return plain(theta * growth ** (dim / (dim - 2)), dim);
 }
 
@@ -106,8 +108,6 @@ function ropeFrequencies(rope: Rope, length: number): RopeFrequencies {
       return { inverse: plain(theta, dim).map((frequency) => frequency / factor), scaling: 1 };
     case "dynamic":
       return { inverse: dynamic(rope, length), scaling: 1 };
-    case "alpha":
-      return { inverse: plain(theta * factor ** (dim / (dim - 2)), dim), scaling: 1 };
     case "llama3":
       return { inverse: llama3(rope), scaling: 1 };
     case "proportional":

@@ -23,7 +23,7 @@ export class StoredTensors {
   readonly #places = new Map<string, TensorLocation>();
   readonly #maps = new Map<string, MappedFile>();
 
-  constructor(headers: readonly SafetensorsHeader[]) {
+  constructor(headers: readonly SafetensorsHeader[] = []) {
     for (const { path, tensors } of headers) {
       for (const [name, info] of tensors) this.#places.set(name, { file: path, info });
     }

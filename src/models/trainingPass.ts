@@ -81,8 +81,8 @@ export class TrainingPass {
 }
 
 /** The lowest layer with something to train; -1: the embedding; the number of layers: none, only the head. */
-function lowestTrained({ layers, embeddingTrained }: Decoder): number {
-  if (embeddingTrained) return -1;
+function lowestTrained({ layers, embeddingTrained, rows }: Decoder): number {
+  if (embeddingTrained || rows) return -1;
   const lowest = layers.findIndex(
     ({ attention: { qkv, o }, mlp: { inputs, down }, trained }) =>
       trained || [...qkv, o, ...inputs, down].some(({ lora }) => lora !== undefined),

@@ -11,6 +11,12 @@ export interface TrainedParameter {
   role: WeightRole;
   tensor: Tensor;
   shape: readonly number[];
+  /** Its shape in the file, where that has more behind it in one dimension. */
+  storedShape?: readonly number[];
+  /** Times the learning rate; 1 where left out. */
+  lrFactor?: number;
+  /** Whether weight decay reaches it; its role says so where left out. */
+  decays?: boolean;
 }
 
 export interface PagingStats {

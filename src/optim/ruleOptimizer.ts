@@ -2,7 +2,7 @@
 import type { TensorEntry } from "../files/safetensorsWriter.js";
 import { keep, noGrad, ops, scope, type Tensor } from "../torch/index.js";
 import type { Optimizer, TrainedParameter } from "./optimizer.js";
-import { decays } from "./parameterGroups.js";
+import { parameterGroups } from "./parameterGroups.js";
 import type { StateMemory, StatePage } from "./stateMemory.js";
 import type { StateSpec, UpdateRule } from "./updateRule.js";
 
@@ -51,13 +51,10 @@ export class RuleOptimizer implements Optimizer {
       ops.zero_(nonfinite);
       for (const { page, members } of this.#pages) {
         page.enter();
-        for (const decayed of [true, false]) {
-          const slots = members
-            .filter(({ parameter }) => decays(parameter.role) === decayed)
-            .map((member) => ({ ...member, gradient: gradients[member.index]! }));
-          if (slots.length > 0) {
-            this.#rule.update(slots, { ...options, weightDecay: decayed ? this.#weightDecay : 0 });
-          }
+        for (const { members: group, decayed, lrFactor } of parameterGroups(members, ({ parameter }) => parameter)) {
+          const slots = group.map((member) => ({ ...member, gradient: gradients[member.index]! }));
+          const weightDecay = decayed ? this.#weightDecay : 0;
+          this.#rule.update(slots, { ...options, lr: learningRate * lrFactor, weightDecay });
         }
         page.leave();
       }

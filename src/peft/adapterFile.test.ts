@@ -4,16 +4,22 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fixturePath, readGoldens, worstDifference } from "../../tests/support/goldens.js";
+import { addLora } from "../../tests/support/lora.js";
 import { readHeader } from "../files/safetensors.js";
 import { writeSafetensors } from "../files/safetensorsWriter.js";
 import { collate } from "../models/batch.js";
+import type { CausalLM } from "../models/causalLM.js";
+import { readModelConfig } from "../models/config.js";
+import type { ModelDescription } from "../models/description.js";
 import { loadCausalLM } from "../models/load.js";
 import { UserError } from "../support/errors.js";
 import { flush, liveTensors, ops } from "../torch/index.js";
-import { adapterConfigJson, adapterEntries, loadAdapter, readAdapterConfig } from "./adapterFile.js";
+import { loadAdapter as load } from "./adapter.js";
+import { adapterConfigJson, readAdapterConfig } from "./adapterConfig.js";
+import { adapterEntries } from "./adapterFile.js";
 import { type LoraConfigInput, loraSchema } from "./config.js";
-import { addLora } from "./lora.js";
-import { targetPaths } from "./targets.js";
+import { type AdapterPlan, planAdapter } from "./plan.js";
+import { StoredAdapter } from "./storedAdapter.js";
 
 const fixture = fixturePath("tiny-llama-adapter");
 const readJson = (path: string) => JSON.parse(readFileSync(path, "utf8"));
@@ -37,6 +43,18 @@ async function withModel<T>(
     return await body(model);
   } finally {
     model.dispose();
+  }
+}
+
+/** An adapter that trains nothing of the model itself. */
+async function loadAdapter(model: CausalLM, folder: string): Promise<AdapterPlan> {
+  const stored = await StoredAdapter.open(folder);
+  try {
+    const plan = planAdapter(stored.config, model.description, { where: stored.where });
+    load(model, plan, stored);
+    return plan;
+  } finally {
+    stored.close();
   }
 }
 
@@ -66,12 +84,9 @@ describe("an adapter that PEFT wrote", () => {
 
   it("comes back byte for byte when it is written again", async () => {
     await withModel(async (model) => {
-      const config = await loadAdapter(model, fixture);
-      await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model));
-      writeFileSync(
-        join(folder, "adapter_config.json"),
-        adapterConfigJson(config, "tiny-llama", targetPaths(config, [...model.linears.keys()])),
-      );
+      const plan = await loadAdapter(model, fixture);
+      await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model, plan));
+      writeFileSync(join(folder, "adapter_config.json"), adapterConfigJson(plan, "tiny-llama"));
     });
     const [written, original] = [folder, fixture].map((path) => readJson(join(path, "adapter_config.json")));
     expect(Object.keys(written)).toEqual(Object.keys(original)); // all of them, in PEFT's order
@@ -91,8 +106,7 @@ describe("an adapter that PEFT wrote", () => {
 
   it("is read in bf16 too, and trained on in float32", async () => {
     await withModel(async (model) => {
-      await loadAdapter(model, fixture);
-      const entries = adapterEntries(model).map((entry) => {
+      const entries = adapterEntries(model, await loadAdapter(model, fixture)).map((entry) => {
         const [path, half] = [
           entry.name.slice("base_model.model.".length).split(".lora_")[0]!,
           entry.name.includes("lora_A"),
@@ -130,11 +144,11 @@ describe("adapter_config.json", () => {
     { target_modules: ["q_proj", "v_proj"], rank_pattern: { q_proj: 2 }, alpha_pattern: { v_proj: 32 } },
     { target_modules: ["lm_head"], init_lora_weights: "gaussian" },
   ])("round-trips %j: the same layers, ranks and scalings", async (input) => {
-    const config = loraSchema.parse(input);
     const before = await withModel(async (model) => {
-      const paths = addLora(model, config);
-      writeFileSync(join(folder, "adapter_config.json"), adapterConfigJson(config, "base", paths));
-      await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model));
+      const plan = addLora(model, input);
+      const { paths } = plan;
+      writeFileSync(join(folder, "adapter_config.json"), adapterConfigJson(plan, "base"));
+      await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model, plan));
       return paths.map((path) => [path, model.linears.get(path)!.lora!.rank, model.linears.get(path)!.lora!.scaling]);
     });
     const written = readJson(join(folder, "adapter_config.json"));
@@ -154,10 +168,17 @@ describe("adapter_config.json", () => {
     });
   });
 
-  it("lists all-linear's layers by name, as PEFT does", async () => {
-    const config = loraSchema.parse({ target_modules: "all-linear" });
-    const paths = ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj", "model.layers.1.self_attn.q_proj"];
-    expect(JSON.parse(adapterConfigJson(config, "base", paths)).target_modules).toEqual(["q_proj", "up_proj"]);
+  it("lists all-linear's layers by their last names, and by whole paths where these would mean others too", async () => {
+    const { layers, ...llama } = await readModelConfig(fixturePath("tiny-llama"));
+    const targets = (config: LoraConfigInput, description: Partial<ModelDescription> = {}) =>
+      planAdapter(loraSchema.parse(config), { ...llama, layers, ...description }).targets;
+    const names = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"];
+    expect(targets({ target_modules: "all-linear" })).toEqual(names);
+    expect(targets({ target_modules: "all-linear", exclude_modules: ["k_proj"] })).not.toContain("k_proj");
+    expect(targets({})).toEqual(["q_proj", "v_proj"]);
+    const whole = targets({ target_modules: "all-linear" }, { others: { carried: /^vision\./ } });
+    expect(whole).toHaveLength(14);
+    expect(whole[0]).toBe("model.layers.0.mlp.down_proj");
   });
 });
 
@@ -170,9 +191,11 @@ describe("an adapter that does not fit is refused", () => {
 
   it.each<[Record<string, unknown>, string]>([
     [{ peft_type: "IA3" }, 'peft_type "IA3"; only LORA is supported'],
-    [{ use_dora: true }, "use_dora = true is not supported"],
-    [{ bias: "lora_only" }, 'bias = "lora_only" is not supported'],
-    [{ modules_to_save: ["lm_head"] }, 'modules_to_save = ["lm_head"] is not supported'],
+    [{ use_qalora: true }, "use_qalora: it needs weights quantized by GPTQ"],
+    [{ target_parameters: ["experts"] }, "target_parameters: "],
+    [{ init_lora_weights: "pissa_niter_4" }, "path_initial_model_for_weight_conversion"],
+    [{ init_lora_weights: "corda" }, "path_initial_model_for_weight_conversion"],
+    [{ init_lora_weights: "mica" }, "is not supported: it freezes half of the adapter"],
     [{ r: -1 }, "r: "],
     [{ r: "8" }, "r: "],
   ])("%j", async (changes, message) => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { UserError } from "../support/errors.js";
 import { type LoraConfigInput, loraSchema } from "./config.js";
-import { loraShapes } from "./lora.js";
+import { loraShapes } from "./shapes.js";
 import { targetPaths } from "./targets.js";
 
 const names = [
@@ -16,7 +16,9 @@ const names = [
 const layers = Array.from({ length: 12 }, (_, i) => i);
 const paths = [...layers.flatMap((layer) => names.map((name) => `model.layers.${layer}.${name}`)), "lm_head"];
 
-const targets = (config: LoraConfigInput) => targetPaths(loraSchema.parse(config), paths);
+const llama = { linears: paths, head: "lm_head", embedding: "model.embed_tokens", defaults: ["q_proj", "v_proj"] };
+
+const targets = (config: LoraConfigInput) => targetPaths(loraSchema.parse(config), llama);
 
 describe("targetPaths", () => {
   it("defaults to q_proj and v_proj, as PEFT does for Llama", () => {
@@ -69,6 +71,26 @@ describe("targetPaths", () => {
       "model.layers.0.self_attn.q_proj",
     ]);
     expect(() => targets({ target_modules: ["q_proj"], layers_to_transform: [99] })).toThrow(UserError);
+  });
+
+  it("counts layers by the first number in a path, or by the first after layers_pattern", () => {
+    const experts = ["model.layers.1.mlp.experts.0.up", "model.layers.0.mlp.experts.1.up", "blocks.1.up"];
+    const chosen = (config: LoraConfigInput) =>
+      targetPaths(loraSchema.parse({ target_modules: ["up"], ...config }), { ...llama, linears: experts });
+    expect(chosen({ layers_to_transform: 1 })).toEqual([experts[0]]); // something must stand before the list's name
+    expect(chosen({ layers_to_transform: 1, layers_pattern: "experts" })).toEqual([experts[1]]);
+    expect(chosen({ layers_to_transform: [1], layers_pattern: ["blocks", "layers"] })).toEqual([
+      experts[0],
+      experts[2],
+    ]);
+    expect(chosen({ layers_to_transform: [] })).toEqual(experts);
+    expect(() => chosen({ layers_to_transform: 1, layers_pattern: "h" })).toThrow(UserError);
+  });
+
+  it("knows all-linear in any case, and needs names where PEFT has no default", () => {
+    expect(targets({ target_modules: "ALL-linear" })).toEqual(targets({ target_modules: "all-linear" }));
+    const unknown = { ...llama, defaults: undefined };
+    expect(() => targetPaths(loraSchema.parse({}), unknown)).toThrow("PEFT has no default for this kind of model");
   });
 
   it("says what there is when nothing matches", () => {
@@ -153,10 +175,8 @@ describe("loraSchema", () => {
     [{ lora_alpha: 1e308 }, "must be at most 1000000"],
     [{ alpha_pattern: { q_proj: 1e308 } }, "must be at most 1000000"],
     [{ target_modules: [] }, "target_modules"],
-    [{ init_lora_weights: "pissa" }, "init_lora_weights"],
-    [{ bias: "all" }, "training the original biases is not built"],
-    [{ use_dora: true }, "DoRA is not built"],
-    [{ modules_to_save: ["lm_head"] }, "full copies of modules are not built"],
+    [{ init_lora_weights: "corda" }, "corda is not built"],
+    [{ layer_replication: [[0, 2]] }, "layers cannot be repeated"],
     [{ task_type: "SEQ_CLS" }, "task_type"],
     [{ lora_rank: 8 }, "lora_rank"],
   ])("refuses %j", (config, word) => {
@@ -172,6 +192,6 @@ describe("loraSchema", () => {
       fan_in_fan_out: false,
       lora_bias: false,
     } as const;
-    expect(targetPaths(loraSchema.parse({ ...spelt, task_type: "CAUSAL_LM" }), paths)).toEqual(targets({}));
+    expect(targetPaths(loraSchema.parse({ ...spelt, task_type: "CAUSAL_LM" }), llama)).toEqual(targets({}));
   });
 });

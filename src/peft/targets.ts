@@ -3,8 +3,10 @@ import { UserError } from "../support/errors.js";
 import { fullMatcher } from "../support/pattern.js";
 import type { LoraConfig } from "./config.js";
 
+type Test = (path: string) => boolean;
+
 /** A string is a regular expression for the whole path; a list holds paths or their endings. */
-function matcher(rule: string | string[], option: string): (path: string) => boolean {
+function matcher(rule: string | string[], option: string): Test {
   if (typeof rule === "string") return fullMatcher(rule, option);
   return (path) => rule.some((name) => path === name || path.endsWith(`.${name}`));
 }
@@ -17,30 +19,77 @@ export function patternValues(patterns: Record<string, number>, option: string):
   return (path) => entries.find(([matches]) => matches(path))?.[1];
 }
 
+/** The layers that modules_to_save trains in full; they get no adapter. */
+function savedModules(config: LoraConfig, where: string): Test {
+  const saved = (config.modules_to_save ?? []).map((name) =>
+    fullMatcher(`(?:${name})(?:\\..*)?`, `${where}modules_to_save`, "(?:.*\\.)?"),
+  );
+  return (path) => saved.some((matches) => matches(path));
+}
+
+/** Whether a path's layer number is a wanted one: the first number in it, or the first that follows one of the patterns. */
+function layerTest({ layers_to_transform: layers, layers_pattern }: LoraConfig, where: string): Test {
+  const wanted = layers == null ? [] : [layers].flat();
+  if (wanted.length === 0) return () => true;
+  const patterns = (layers_pattern == null ? ["[^.]*"] : [layers_pattern].flat()).map((pattern) =>
+    fullMatcher(pattern, `${where}layers_pattern`, layers_pattern == null ? ".*\\." : "(?:.*\\.)?"),
+  );
+  return (path) => {
+    const parts = path.split(".");
+    for (const matches of patterns) {
+      const at = parts.findIndex(
+        (part, i) => i < parts.length - 1 && /^\d+$/.test(part) && matches(parts.slice(0, i).join(".")),
+      );
+      if (at >= 0) return wanted.includes(Number(parts[at]));
+    }
+    return false;
+  };
+}
+
+/** What a model offers to an adapter. */
+export interface Targets {
+  /** Paths of all linear layers, in the model's order. */
+  linears: readonly string[];
+  /** That of the output head. */
+  head: string;
+  embedding: string;
+  /** What PEFT chooses where target_modules is absent; undefined: nothing. */
+  defaults: readonly string[] | undefined;
+}
+
 /**
  * The paths to adapt, in the model's order.
- * @param paths all linear layers; the output head is "lm_head"
  * @param where the options stand, for messages
  * @throws UserError when nothing matches, listing the names there are
  */
-export function targetPaths(config: LoraConfig, paths: readonly string[], where = "lora."): string[] {
-  const { target_modules: targets = null, exclude_modules: excluded, layers_to_transform: layers } = config;
-  const rule = targets ?? ["q_proj", "v_proj"];
-  const wantedLayers = layers === null || layers === undefined ? undefined : [layers].flat();
-  const isExcluded = excluded ? matcher(excluded, `${where}exclude_modules`) : () => false;
-  const isTarget = rule === "all-linear" ? undefined : matcher(rule, `${where}target_modules`);
-  const chosen = paths.filter((path) => {
-    if (isExcluded(path)) return false;
-    if (isTarget === undefined) return path !== "lm_head";
-    if (!isTarget(path)) return false;
-    if (!wantedLayers) return true;
-    const layer = /\.layers\.(\d+)\./.exec(path);
-    return layer !== null && wantedLayers.includes(Number(layer[1]));
-  });
-  if (chosen.length === 0) {
-    const names = [...new Set(paths.map((path) => path.slice(path.lastIndexOf(".") + 1)))];
+export function targetPaths(
+  config: LoraConfig,
+  { linears, head, embedding, defaults }: Targets,
+  where = "lora.",
+): string[] {
+  const { target_modules: targets, exclude_modules: excluded } = config;
+  const rule = targets ?? defaults?.slice();
+  if (rule === undefined) {
     throw new UserError(
-      `${where}target_modules: ${JSON.stringify(rule)} matches no linear layer of this model. Its layers are named ${names.join(", ")}; name some of them in a list, or use "all-linear".`,
+      `${where}target_modules: PEFT has no default for this kind of model. Name layers in a list, or use "all-linear".`,
+    );
+  }
+  const all = typeof rule === "string" && rule.toLowerCase() === "all-linear";
+  const isExcluded = excluded ? matcher(excluded, `${where}exclude_modules`) : () => false;
+  const isSaved = savedModules(config, where);
+  const isTarget = all ? (path: string) => path !== head : matcher(rule, `${where}target_modules`);
+  const isInLayer = all ? () => true : layerTest(config, where);
+  const wanted = (path: string) => !isExcluded(path) && !isSaved(path) && isTarget(path) && isInLayer(path);
+  if (!all && wanted(embedding)) {
+    throw new UserError(
+      `${where}target_modules: ${JSON.stringify(rule)} names the embedding '${embedding}', which can have no adapter here. Train it in full with modules_to_save, or some of its rows with trainable_token_indices.`,
+    );
+  }
+  const chosen = linears.filter(wanted);
+  if (chosen.length === 0) {
+    const names = [...new Set(linears.map((path) => path.slice(path.lastIndexOf(".") + 1)))];
+    throw new UserError(
+      `${where}target_modules: ${JSON.stringify(rule)} matches no linear layer of this model${excluded ? " that is not excluded" : ""}. Its layers are named ${names.join(", ")}; name some of them in a list, or use "all-linear".`,
     );
   }
   return chosen;

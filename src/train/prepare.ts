@@ -12,18 +12,19 @@ import { type EvaluationSet, evaluates, loadEvaluations } from "../evaluate/eval
 import { resolveModel } from "../hub/index.js";
 import type { Layout, Sequence } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
-import { readModelConfig } from "../models/config.js";
 import { ropesOf } from "../models/decoder.js";
-import { hasDropout } from "../models/description.js";
+import { hasDropout, type ModelDescription } from "../models/description.js";
 import { generationStops } from "../models/generationConfig.js";
-import { loadCausalLM } from "../models/load.js";
+import { describeModel, loadCausalLM } from "../models/load.js";
 import { applyTf32, type Precision, precisionFor } from "../models/precision.js";
 import { type Quantization, type QuantizationConfigInput, quantizationFor } from "../models/quantization.js";
 import { dependsOnLongest } from "../models/rope.js";
 import type { TrainedParameter } from "../optim/optimizer.js";
-import { loadAdapter } from "../peft/adapterFile.js";
-import { type LoraConfig, type LoraConfigInput, loraSchema } from "../peft/config.js";
-import { addLora } from "../peft/lora.js";
+import { addAdapter, loadAdapter, loadOptionsFor } from "../peft/adapter.js";
+import { trainedParameters } from "../peft/adapterFile.js";
+import { type LoraConfigInput, loraSchema } from "../peft/config.js";
+import { type AdapterPlan, planAdapter } from "../peft/plan.js";
+import { StoredAdapter } from "../peft/storedAdapter.js";
 import type { RunIdentity } from "../runFolder/state.js";
 import { UserError } from "../support/errors.js";
 import { elementCount } from "../support/shape.js";
@@ -96,7 +97,7 @@ export interface PreparedRun {
   /** What ends an answer instead of the tokenizer's own token, where `eos_token` names it. */
   eos?: { token: string; id: number };
   /** Absent: all weights are trained. */
-  lora?: { config: LoraConfig; paths: string[] };
+  lora?: AdapterPlan;
   parameters: TrainedParameter[];
   totalParameters: number;
   identity: RunIdentity;
@@ -130,7 +131,10 @@ export async function prepareRun(
   const adapted = spec.lora !== undefined || spec.adapter !== undefined;
   const quantization = quantizationFor(spec.quantization, { frozen: adapted, bf16: args.bf16, fp16: args.fp16 });
   const modelFolder = await resolveModel(spec.model);
-  const config = await readModelConfig(modelFolder);
+  const { description: config } = await describeModel(modelFolder);
+  const adaptation = await planned(spec, config, quantization !== undefined);
+  const lora = adaptation?.plan;
+  for (const note of lora?.notes ?? []) log(`Note: ${note}`);
   const { maxPositions, vocabSize } = config;
   const source = { modelFolder, maxPositions, vocabSize };
   let eos: PreparedRun["eos"];
@@ -149,20 +153,22 @@ export async function prepareRun(
   const device = chooseDevice(args.use_cpu, spec.device);
   applyTf32(args.tf32, device);
   const precision = precisionFor(args, device);
-  const model = await loadCausalLM(modelFolder, { precision, device, trained: () => !adapted, quantization });
+  const trained = lora ? loadOptionsFor(lora) : { trained: () => true };
+  const model = await loadCausalLM(modelFolder, { precision, device, quantization, ...trained });
   manualSeed(args.seed);
-  let lora: PreparedRun["lora"];
   try {
-    lora = await adapt(model, spec);
+    if (adaptation?.stored) loadAdapter(model, lora!, adaptation.stored);
+    else if (lora) addAdapter(model, lora);
   } catch (error) {
     model.dispose();
     throw error;
+  } finally {
+    adaptation?.stored?.close();
   }
   manualSeed(args.seed);
 
-  const parameters = trainedParameters(model, lora);
+  const parameters = lora ? trainedParameters(model, lora) : [...model.parameters.values()];
   for (const { tensor } of parameters) setRequiresGrad(tensor, true);
-  const trained = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   for (const line of describeReport(report)) log(line);
   for (const { label, report } of evaluations) for (const line of describeReport(report)) log(`${label}: ${line}`);
   return {
@@ -189,7 +195,7 @@ export async function prepareRun(
     passTokens: microBatchesStandAlone(model, args, sequences) ? 0 : PASS_TOKENS,
     lora,
     parameters,
-    totalParameters: lora ? model.size + trained : model.size,
+    totalParameters: lora ? model.size + addedParameters(model, lora, parameters) : model.size,
     identity: await runIdentity({
       sequences,
       evaluations,
@@ -200,6 +206,19 @@ export async function prepareRun(
       quantization,
     }),
   };
+}
+
+/**
+ * Numbers that Python has beside the model's own: a module that is trained in full is a copy, a bias is not. A head that was
+ * tied is counted by `model.size` and is one of the copies.
+ */
+function addedParameters(
+  { description: { vocabSize, hiddenSize } }: CausalLM,
+  { untied }: AdapterPlan,
+  parameters: readonly TrainedParameter[],
+): number {
+  const copies = parameters.filter(({ name, role }) => role !== "bias" || name.endsWith(".lora_B.bias"));
+  return copies.reduce((sum, { shape }) => sum + elementCount(shape), untied ? -vocabSize * hiddenSize : 0);
 }
 
 /**
@@ -221,25 +240,18 @@ function microBatchesStandAlone(
   );
 }
 
-async function adapt(model: CausalLM, { lora, adapter }: RunSpec): Promise<PreparedRun["lora"]> {
+/** What the adapter asks of the model, before any of its weights is loaded; undefined: all weights are trained. */
+async function planned(
+  { lora, adapter }: RunSpec,
+  description: ModelDescription,
+  quantized: boolean,
+): Promise<{ plan: AdapterPlan; stored?: StoredAdapter } | undefined> {
   if (adapter) {
-    const config = await loadAdapter(model, await resolveModel(adapter));
-    return { config, paths: [...model.linears].filter(([, { lora: weights }]) => weights).map(([path]) => path) };
+    const stored = await StoredAdapter.open(await resolveModel(adapter));
+    return { plan: planAdapter(stored.config, description, { where: stored.where, quantized }), stored };
   }
   if (!lora) return undefined;
   const parsed = loraSchema.safeParse(lora);
   if (!parsed.success) throw new UserError(zodProblem(parsed.error, "lora"));
-  return { config: parsed.data, paths: addLora(model, parsed.data) };
-}
-
-function trainedParameters(model: CausalLM, lora: PreparedRun["lora"]): TrainedParameter[] {
-  if (!lora) return [...model.parameters.values()];
-  return lora.paths.flatMap((path) => {
-    const { lora: weights, inFeatures, outFeatures } = model.linears.get(path)!;
-    const { a, b, rank } = weights!;
-    return [
-      { name: `base_model.model.${path}.lora_A.weight`, role: "matrix", tensor: a, shape: [rank, inFeatures] },
-      { name: `base_model.model.${path}.lora_B.weight`, role: "matrix", tensor: b, shape: [outFeatures, rank] },
-    ];
-  });
+  return { plan: planAdapter(parsed.data, description, { quantized }) };
 }

@@ -1,6 +1,7 @@
 /** The updates of a run, one after the other: what each is made from, what it tells, and what becomes of one that fails. */
 import type { Sequence } from "../models/batch.js";
 import type { Optimizer } from "../optim/optimizer.js";
+import { elementCount } from "../support/shape.js";
 import type { StepResult } from "./accumulate.js";
 import { AdapterCheck } from "./health/adapterGradients.js";
 import type { HealthWatch } from "./health/watch.js";
@@ -116,10 +117,13 @@ export class Updates {
     this.#ledger.countUpdate(result, learningRate, this.#flops(result.paddedTokens));
   }
 
-  /** The Trainer's estimate: 6 × padded tokens × parameters outside the embeddings. */
+  /** The Trainer's estimate: 6 × padded tokens × parameters outside the embeddings, copies that are trained among them. */
   #flops(paddedTokens: number): number {
-    const { vocabSize, hiddenSize, embedding } = this.#run.model.description;
+    const { model, lora, parameters, totalParameters } = this.#run;
+    const { vocabSize, hiddenSize, embedding } = model.description;
     const embedded = (vocabSize + (embedding.positions?.count ?? 0)) * hiddenSize;
-    return 6 * paddedTokens * (this.#run.totalParameters - embedded);
+    const copies = lora ? parameters.filter(({ role }) => role === "embedding" || role === "position") : [];
+    const copied = copies.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+    return 6 * paddedTokens * (totalParameters - embedded - copied);
   }
 }

@@ -63,9 +63,9 @@ it("the older spelling of OLMo 3's rotation is that of the full layers", () => {
 it("Hunyuan's alpha makes another base of the dynamic rotation", () => {
   const rope = (rope_scaling: Record<string, unknown>) =>
     parse({ model_type: "hunyuan_v1_dense", rope_scaling }).layers[0]!.attention.rope;
-  expect(rope({ type: "dynamic", factor: 1, alpha: 1000 })).toMatchObject({ type: "alpha", factor: 1000 });
-  expect(rope({ type: "dynamic", factor: 2, alpha: 0 })).toMatchObject({ type: "dynamic", factor: 2 });
-  expect(rope({ type: "linear", factor: 2, alpha: 1000 })).toMatchObject({ type: "linear", factor: 2 });
+  expect(rope({ type: "dynamic", factor: 1, alpha: 1000 })).toMatchObject({ type: "dynamic", factor: 1, alpha: 1000 });
+  expect(rope({ type: "dynamic", factor: 2, alpha: 0 })).not.toHaveProperty("alpha");
+  expect(rope({ type: "linear", factor: 2, alpha: 1000 })).not.toHaveProperty("alpha");
 });
 
 it("original_max_position_embeddings beside the rotation's parameters counts before theirs", () => {
@@ -75,6 +75,14 @@ it("original_max_position_embeddings beside the rotation's parameters counts bef
       .attention.rope!.originalMaxPositions;
   expect(original("phi3", { rope_type: "longrope", ...lists, original_max_position_embeddings: 128 })).toBe(64);
   expect(original("llama", { rope_type: "yarn", factor: 4, original_max_position_embeddings: 128 })).toBe(64);
+});
+
+it("GLM's class ends at three tokens where the file names none", () => {
+  const ends = (changes: object) => parse({ model_type: "glm", ...changes }).eosTokenIds;
+  const classes = readGoldenJson<Record<string, { eos_token_id: number[] }>>("config-keys.json");
+  expect(ends({})).toEqual(classes.glm!.eos_token_id);
+  expect(ends({ eos_token_id: null })).toEqual(classes.glm!.eos_token_id);
+  expect(ends({ eos_token_id: 2 })).toEqual([2]);
 });
 
 it("every supported type has a tiny variant, and a run", () => {

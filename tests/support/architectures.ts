@@ -9,7 +9,8 @@ import { type TensorEntry, writeSafetensors } from "../../src/files/safetensorsW
 import { collate, type Sequence } from "../../src/models/batch.js";
 import type { CausalLM } from "../../src/models/causalLM.js";
 import { loadCausalLM } from "../../src/models/load.js";
-import { loadAdapter } from "../../src/peft/adapterFile.js";
+import { loadAdapted as load } from "../../src/peft/loadAdapted.js";
+import { editJson } from "../../src/support/editJson.js";
 import { gradOf, setRequiresGrad, type Tensor } from "../../src/torch/index.js";
 import { fixturePath, type Golden, readGoldenJson, readGoldens, worstDifference } from "./goldens.js";
 
@@ -52,6 +53,9 @@ export const modelTypes = json(root("variants.json")) as Record<string, string>;
 export const variantNames = Object.keys(modelTypes);
 
 type Line = [string, number[], number, number, WeightOf["role"]];
+
+/** Its config.json as transformers wrote it. */
+export const configText = (name: string): string => readFileSync(root(`${name}/config.json`), "utf8");
 
 export function readVariant(name: string): Variant {
   const { tensors, adapter } = json(root(`${name}/weights.json`)) as { tensors: Line[]; adapter: Line[] };
@@ -110,7 +114,10 @@ export interface VariantChanges {
 export async function writeVariant(variant: Variant, folder: string, changes: VariantChanges = {}): Promise<string> {
   const { config = {}, values, tokenizer } = changes;
   mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, "config.json"), JSON.stringify({ ...variant.config, ...config }));
+  writeFileSync(
+    join(folder, "config.json"),
+    editJson(configText(variant.name), (written) => ({ ...written, ...config })),
+  );
   const entries = variant.tensors.map((tensor) =>
     entry(tensor.name, tensor.shape, values?.get(tensor.name) ?? weightValues(tensor)),
   );
@@ -257,8 +264,5 @@ export function disposeAll(tensors: ReadonlyMap<string, Tensor>): void {
 export const loadTrained = (folder: string) => loadCausalLM(folder, { trained: () => true });
 
 /** The variant's model with the adapter of `writeAdapter` on it. */
-export async function loadAdapted(folder: string, adapterFolder: string): Promise<CausalLM> {
-  const model = await loadCausalLM(folder);
-  await loadAdapter(model, adapterFolder);
-  return model;
-}
+export const loadAdapted = (folder: string, adapterFolder: string): Promise<CausalLM> =>
+  load(folder, adapterFolder, {});

@@ -22,6 +22,8 @@ export async function readTensors(path: string): Promise<Map<string, Golden>> {
     [...header.tensors].map(([key, { dtype, shape, begin, end }]): [string, Golden] => {
       const data = new Uint8Array(bytes.subarray(begin, end)).buffer;
       if (dtype === "F32") return [key, { shape: [...shape], values: new Float32Array(data) }];
+      if (dtype === "F64") return [key, { shape: [...shape], values: new Float64Array(data) }];
+      if (dtype === "BOOL") return [key, { shape: [...shape], values: Array.from(new Uint8Array(data)) }];
       if (dtype === "U8") return [key, { shape: [...shape], values: Array.from(new Uint8Array(data)) }];
       if (dtype === "I8") return [key, { shape: [...shape], values: Array.from(new Int8Array(data)) }];
       if (dtype === "BF16") {

@@ -17,10 +17,18 @@ export interface RunGolden {
 
 export const readRunGolden = (name: string) => readGoldenJson<RunGolden>(`runs/${name}.json`);
 
-/** Trains as the golden was trained; returns what `trainer_state.json` holds. */
-export async function trainAs(golden: RunGolden, output_dir: string, more: TrainingArgumentsInput = {}) {
+/**
+ * Trains as the golden was trained; returns what `trainer_state.json` holds.
+ * @param model where the golden's model lies
+ */
+export async function trainAs(
+  golden: RunGolden,
+  output_dir: string,
+  more: TrainingArgumentsInput = {},
+  model = fixturePath(golden.model),
+) {
   await new Trainer({
-    model: fixturePath(golden.model),
+    model,
     dataset: fixturePath(`data/${golden.data}`),
     lora: golden.lora ?? undefined,
     quantization: golden.quantization,

@@ -77,6 +77,7 @@ export const ropeParameters = z.looseObject({
   mscale_all_dim: z.number().nullish(),
   truncate: z.boolean().optional(),
   llama_4_scaling_beta: z.number().nullish(), // Ministral 3's
+  alpha: z.number().nonnegative().nullish(), // Hunyuan's
 });
 export type RopeParameters = z.output<typeof ropeParameters>;
 

@@ -1,10 +1,8 @@
 import { z } from "zod";
 import { page } from "./architecture.js";
-import { decoderFields, flag, positive, ropeParameters } from "./fields.js";
+import { decoderFields, flag, positive } from "./fields.js";
 import { headsOf, llamaLike, rmsNorm } from "./parts.js";
-import { rotation } from "./rotation.js";
-
-const turns = ropeParameters.extend({ alpha: z.number().nonnegative().nullish() }).nullish();
+import { parametersOf, rotation } from "./rotation.js";
 
 const config = z.looseObject({
   ...decoderFields({
@@ -16,8 +14,6 @@ const config = z.looseObject({
     max_position_embeddings: 2048,
     pad_token_id: 0,
   }),
-  rope_parameters: turns,
-  rope_scaling: turns,
   rms_norm_eps: positive.default(1e-5),
   attention_bias: flag(false),
 });
@@ -32,10 +28,10 @@ export const hunyuan = page({
     const { headDim } = headsOf(config);
     const norm = (path: string, size: number) => rmsNorm(path, size, config.rms_norm_eps);
     const rope = rotation(config, headDim);
-    const alpha = (config.rope_scaling ?? config.rope_parameters)?.alpha;
+    const { alpha } = parametersOf(config);
     return llamaLike(config, root, {
       norm,
-      rope: alpha && rope.type === "dynamic" ? { ...rope, type: "alpha", factor: alpha } : rope,
+      rope: alpha && rope.type === "dynamic" ? { ...rope, alpha } : rope,
       biases: { qkv: config.attention_bias, o: config.attention_bias },
       attention: (_, path) => ({
         qkNorm: {

@@ -6,6 +6,7 @@ import { exaone4 } from "./exaone4.js";
 import { gemma } from "./gemma.js";
 import { gemma2 } from "./gemma2.js";
 import { gemma3 } from "./gemma3.js";
+import { glm } from "./glm.js";
 import { gpt2 } from "./gpt2.js";
 import { gptNeox } from "./gptNeox.js";
 import { granite } from "./granite.js";
@@ -51,4 +52,5 @@ export const architectures: readonly Architecture[] = [
   hunyuan,
   helium,
   cohere2,
+  glm,
 ];

@@ -113,7 +113,7 @@ export interface Changes {
 }
 
 /** A page's result: what `config.ts` adds is known without it. */
-export type Described = Omit<ModelDescription, "source" | "modelType" | "spellings" | "others"> &
+export type Described = Omit<ModelDescription, "text" | "modelType" | "spellings" | "others"> &
   Partial<Pick<ModelDescription, "spellings" | "others">>;
 
 /**

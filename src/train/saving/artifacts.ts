@@ -14,11 +14,13 @@ import { type TensorEntry, writeSafetensors, writeShardedSafetensors } from "../
 import { storedEntry } from "../../files/storedEntry.js";
 import { resolveWeights } from "../../files/weights.js";
 import type { CausalLM } from "../../models/causalLM.js";
-import { adapterConfigJson, adapterEntries } from "../../peft/adapterFile.js";
+import { adapterConfigJson } from "../../peft/adapterConfig.js";
+import { adapterEntries } from "../../peft/adapterFile.js";
 import { adviceToGoOn } from "../../runFolder/checkpoints.js";
 import { TRAINER_STATE } from "../../runFolder/files.js";
 import { stateJson, type TrainerState } from "../../runFolder/state.js";
 import { replaceFile, sync, textOf, writeSynced } from "../../support/durable.js";
+import { editJson } from "../../support/editJson.js";
 import { UserError } from "../../support/errors.js";
 import type { PreparedRun } from "../prepare.js";
 
@@ -36,8 +38,8 @@ export async function writeModelFiles(
   }
   if (eos) await endWith(folder, eos, { tokenizerOnly: lora !== undefined });
   if (lora) {
-    await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model));
-    await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora.config, modelName, lora.paths));
+    await writeSafetensors(join(folder, "adapter_model.safetensors"), adapterEntries(model, lora));
+    await writeSynced(join(folder, ADAPTER_CONFIG), adapterConfigJson(lora, modelName));
     return;
   }
   const trained = [...model.parameters.values()].map(({ name, stored = name, shape, tensor }) => ({
@@ -47,9 +49,12 @@ export async function writeModelFiles(
     data: () => tensor.bytes(),
   }));
   await writeShardedSafetensors(folder, [...trained, ...(await carriedEntries(model, modelFolder))]);
-  const { torch_dtype: _, ...source } = model.description.source;
-  const config = { ...source, dtype: "float32", ...(eos ? { eos_token_id: eos.id } : {}) };
-  await writeSynced(join(folder, CONFIG), `${JSON.stringify(config, null, 2)}\n`);
+  const config = editJson(model.description.text, ({ torch_dtype: _, ...source }) => ({
+    ...source,
+    dtype: "float32",
+    ...(eos ? { eos_token_id: eos.id } : {}),
+  }));
+  await writeSynced(join(folder, CONFIG), config);
 }
 
 /** The weights of a multimodal model's other parts, as they are in its folder. */
@@ -76,8 +81,7 @@ async function endWith(
 
 /** A file that is not there counts as an empty one. */
 async function change(path: string, how: (value: Record<string, unknown>) => Record<string, unknown>): Promise<void> {
-  const before = JSON.parse((await textOf(path)) ?? "{}") as Record<string, unknown>;
-  await writeSynced(path, `${JSON.stringify(how(before), null, 2)}\n`);
+  await writeSynced(path, editJson((await textOf(path)) ?? "{}", how));
 }
 
 /** The trained model at the top of output_dir; `trainer_state.json` comes last. */

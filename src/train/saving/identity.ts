@@ -48,8 +48,9 @@ function sequencesSum(sequences: readonly Sequence[]): string {
 function parametersSum(parameters: readonly TrainedParameter[], model: CausalLM): string {
   const shapes = parameters.map(({ name, shape }) => `${name} ${shape}`);
   const adapters = [...model.linears].flatMap(([path, { lora }]) =>
-    lora ? [`${path} scaling ${lora.scaling} dropout ${lora.dropout}`] : [],
+    lora ? [`${path} scaling ${lora.scaling} dropout ${lora.dropout}${lora.initial ? " beside its base" : ""}`] : [],
   );
+  for (const rows of [model.decoder.rows, model.head.rows]) if (rows) adapters.push(`rows ${rows.tokens}`);
   return createHash("sha256")
     .update([...shapes, ...adapters].join("\n"))
     .digest("hex");

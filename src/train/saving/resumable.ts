@@ -47,8 +47,12 @@ export async function restoreWeights(
 ): Promise<void> {
   await withTensors((await resolveWeights(folder, stem)).headers, async (weights) =>
     noGrad(() => {
-      for (const { name, stored = name, tensor, shape } of parameters) {
-        scope(() => ops.copy_(tensor, weights(stored, shape)));
+      for (const { name, stored = name, tensor, shape, storedShape = shape } of parameters) {
+        scope(() => {
+          const begins = (x: Tensor, size: number, dim: number) =>
+            size === storedShape[dim] ? x : ops.narrow(x, dim, 0, size);
+          ops.copy_(tensor, shape.reduce(begins, weights(stored, storedShape)));
+        });
       }
     }),
   );

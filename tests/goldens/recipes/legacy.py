@@ -5,7 +5,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 LEGACY = [
     "llama-linear", "llama-yarn", "llama-llama3", "llama-longrope", "qwen2-window", "qwen3", "gemma2", "gemma3-text", "mistral-window",
     "phi3", "phi", "smollm3", "granite", "olmo2", "olmo3-full-yarn", "gpt2", "gpt-neox", "stablelm-parallel", "starcoder2", "exaone4",
-    "ernie4-5", "hunyuan-v1-dense-alpha", "helium", "cohere2", "gemma3",
+    "ernie4-5", "hunyuan-v1-dense-alpha", "helium", "cohere2", "glm-no-bias", "gemma3",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import datasets
 import torch
+from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import save_file
 from trl import SFTTrainer
 
@@ -147,6 +148,12 @@ def final_weights(model) -> dict[str, torch.Tensor]:
 def execute(name: str, spec: dict) -> dict:
     model = load_model(spec["model"], spec["args"]["seed"], spec["lora"], getattr(torch, spec["dtype"]), spec.get("quantization"))
     trainer = build(model, read_rows(spec["data"]), trainer_class=RecordingTrainer, **spec["args"])
+    if (spec["lora"] or {}).get("loraplus_lr_ratio"):
+        args = trainer.args
+        trainer.optimizer = create_loraplus_optimizer(
+            model, torch.optim.AdamW, lr=args.learning_rate, loraplus_lr_ratio=spec["lora"]["loraplus_lr_ratio"],
+            loraplus_weight_decay=args.weight_decay,
+        )  # fmt: skip
     before = str(next_draw())
     fetched = train_recording_order(trainer)
     weights = final_weights(model)

@@ -42,7 +42,8 @@ def load_model(name: str, seed: int = 42, lora: dict | None = None, dtype=torch.
         model = AutoModelForCausalLM.from_pretrained(FIXTURES / name, dtype=dtype, **quantized)
     assert next_draw() == before, "loading weights drew random numbers"
     if lora is not None:
-        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
+        own = {key: value for key, value in lora.items() if not key.startswith("loraplus_")}  # not LoraConfig's
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **own))
     if quantization:  # SFTTrainer, which asks here, would round the adapter to bf16; transformers' own Trainer does not
         model.is_loaded_in_4bit = model.is_loaded_in_8bit = False
     return model

@@ -154,11 +154,22 @@ VARIANTS: dict[str, tuple[str, dict]] = {
         dict(head_dim=8, attention_bias=True, num_key_value_heads=1, tie_word_embeddings=True,
              rope_parameters=rope("dynamic", alpha=1000.0, factor=1.0)),
     ),
+    # Beyond its positions alpha does not count any more.
+    "hunyuan-v1-dense-beyond": (
+        "hunyuan_v1_dense",
+        dict(head_dim=8, max_position_embeddings=64, rope_parameters=rope("dynamic", alpha=1000.0, factor=2.0)),
+    ),
     # Its output projection is hidden_size square: heads · head_dim must be that.
     "helium": ("helium", dict(num_attention_heads=2, head_dim=16)),
     "helium-bias": ("helium", dict(head_dim=8, attention_bias=True, mlp_bias=True, num_key_value_heads=1, tie_word_embeddings=True)),
     "cohere2": ("cohere2", dict(num_hidden_layers=4, sliding_window=WINDOW, layer_types=[SLIDING, FULL, SLIDING, FULL], logit_scale=0.25)),
     "cohere2-bias": ("cohere2", dict(sliding_window=WINDOW, logit_scale=0.5, layer_types=[FULL, SLIDING], attention_bias=True, tie_word_embeddings=False)),
+    "glm": ("glm", dict(head_dim=16, num_key_value_heads=1)),
+    "glm-no-bias": (
+        "glm",
+        dict(head_dim=8, attention_bias=False, tie_word_embeddings=True, hidden_act="gelu", attention_dropout=0.1,
+             rope_parameters=rope("linear", factor=2.0, partial_rotary_factor=0.75)),
+    ),
     "gemma3": (
         "gemma3",
         dict(
@@ -192,7 +203,7 @@ RUNS: dict[str, tuple[str, dict]] = {}
 for _name in [
     "llama", "qwen2", "qwen3-window", "gemma", "gemma2", "gemma3-text", "mistral-window", "ministral", "ministral3", "phi3", "phi",
     "smollm3-window", "granite", "olmo2", "olmo3", "gpt2", "gpt-neox", "stablelm-parallel", "starcoder2", "exaone4", "ernie4-5",
-    "hunyuan-v1-dense-alpha", "helium", "cohere2", "gemma3", "mistral3",
+    "hunyuan-v1-dense-alpha", "helium", "cohere2", "glm", "gemma3", "mistral3",
 ]:  # fmt: skip
     RUNS[_name] = (_name, NO_DROPOUT if _name == "gpt2" else {})
 RUNS["gpt2-dropout"] = ("gpt2", {})

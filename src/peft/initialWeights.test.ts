@@ -1,10 +1,10 @@
 /** Initial adapters against PEFT's, bit for bit, for the same seed. */
 import { afterEach, describe, expect, it } from "vitest";
 import { fixturePath, readGoldenJson, readGoldens } from "../../tests/support/goldens.js";
+import { addLora } from "../../tests/support/lora.js";
 import { loadCausalLM } from "../models/load.js";
 import { flush, liveTensors, manualSeed, ops } from "../torch/index.js";
-import { type LoraConfigInput, loraSchema } from "./config.js";
-import { addLora } from "./lora.js";
+import type { LoraConfigInput } from "./config.js";
 
 interface InitGolden {
   model: string;
@@ -33,7 +33,7 @@ describe("initial LoRA weights", () => {
     const expected = await readGoldens(`lora-init/${name}.safetensors`);
     const model = await loadCausalLM(fixturePath(golden.model));
     manualSeed(golden.seed);
-    const paths = addLora(model, loraSchema.parse(golden.lora));
+    const { paths } = addLora(model, golden.lora);
     const next = ops.empty([], "int64");
     ops.random_(next);
     expect(paths).toEqual(golden.order);
