@@ -18,6 +18,7 @@ import { readHeader } from "../src/files/safetensors.js";
 import { type TensorEntry, writeSafetensors } from "../src/files/safetensorsWriter.js";
 import { loadConfig, type TrainerConfig, type TrainingArgumentsInput, UserError } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { tinyTrainer } from "./support/tinyRun.js";
@@ -32,6 +33,7 @@ beforeEach(() => {
   output = join(work, "output");
 });
 afterEach(async () => {
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0); // what was loaded before the error was found is freed
 });

@@ -7,6 +7,7 @@ import { loadExamples } from "../src/data/examples.js";
 import { groupByLength, lengthGroupedEpoch } from "../src/data/lengthGrouped.js";
 import { numpyPermutation } from "../src/data/numpyPermutation.js";
 import { epochOrder } from "../src/data/order.js";
+import { loadRows } from "../src/data/read.js";
 import type { TrainingArgumentsInput } from "../src/index.js";
 import { TrainingArguments } from "../src/index.js";
 import { collate } from "../src/models/batch.js";
@@ -76,7 +77,12 @@ describe("packed rows equal TRL's", () => {
     const { data, args: given, rows, batch_of_first_two: expected } = goldens[name]!;
     const args = new TrainingArguments(given);
     const source = { modelFolder: fixturePath("tiny-llama"), maxPositions: 256, vocabSize: 384 };
-    const { sequences: examples } = await loadExamples(fixturePath(`data/${data}`), source, args, args.packing);
+    const { sequences: examples } = await loadExamples(
+      () => loadRows(fixturePath(`data/${data}`), args),
+      source,
+      args,
+      args.packing,
+    );
     if (args.packing) {
       const plain = examples.map(({ inputIds, labels }) => ({ input_ids: [...inputIds], labels: [...labels] }));
       expect(plain).toEqual(rows.map(({ input_ids, labels }) => ({ input_ids, labels })));

@@ -6,11 +6,13 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { TrainingArgumentsInput } from "../src/index.js";
 import { Trainer } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
 
 const folders: string[] = [];
 afterEach(async () => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

@@ -17,6 +17,7 @@ import {
   setRngState,
 } from "../src/torch/index.js";
 import { loadNative } from "../src/torch/native.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
 import { PEAK_MEMORY, standInGpu } from "./support/standInGpu.js";
 import { temporaryFolders } from "./support/temporary.js";
@@ -31,6 +32,7 @@ const newFolder = temporaryFolders();
 beforeEach(() => void standInGpu());
 afterEach(async () => {
   vi.restoreAllMocks();
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

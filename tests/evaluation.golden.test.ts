@@ -3,9 +3,16 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import type { EvaluatedExample, LoraConfig, TrainerConfig, TrainingArgumentsInput } from "../src/index.js";
+import type {
+  EvaluatedExample,
+  LoraConfig,
+  PromptCompletionRow,
+  TrainerConfig,
+  TrainingArgumentsInput,
+} from "../src/index.js";
 import { evaluateModel, Trainer } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath, readGoldenJson, readTensors } from "./support/goldens.js";
 
 const MODEL = fixturePath("tiny-llama");
@@ -20,6 +27,7 @@ function makeFolder(): string {
 
 afterEach(async () => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });
@@ -171,5 +179,51 @@ describe("runs that evaluate follow Python's", () => {
       expect(existsSync(best)).toBe(true);
       expect(readFileSync(best).equals(readFileSync(join(output_dir, "adapter_model.safetensors")))).toBe(true);
     }
+  });
+});
+
+describe("a Trainer before, in and after its run follows Python's", () => {
+  interface SetsGolden {
+    lora: LoraConfig;
+    args: TrainingArgumentsInput;
+    sets: Record<string, [number, number]>;
+    before: Record<string, number>;
+    log_history: Record<string, number>[];
+    after: Record<string, number>;
+    predict: Record<string, number>;
+    best_metric: number;
+  }
+
+  it("with evaluation sets by name, which shift dropout's masks as evaluations there do", async () => {
+    const golden = readGoldenJson<SetsGolden>("eval-sets.json");
+    const rows: PromptCompletionRow[] = readFileSync(DATA, "utf8")
+      .trim()
+      .split("\n")
+      .map((row) => JSON.parse(row));
+    const eval_dataset = Object.fromEntries(
+      Object.entries(golden.sets).map(([name, [start, end]]) => [name, rows.slice(start, end)]),
+    );
+    const output_dir = join(makeFolder(), "out");
+    const common = { logging_steps: 1, save_strategy: "no", use_cpu: true } as const;
+    using trainer = new Trainer({
+      model: MODEL,
+      dataset: rows,
+      eval_dataset,
+      lora: golden.lora,
+      training_args: { ...common, ...golden.args, output_dir },
+      log: () => {},
+    });
+    const near = (actual: Record<string, number>, expected: Record<string, number>) => {
+      for (const [name, python] of Object.entries(expected)) {
+        if (/_loss$/.test(name)) expect(difference(actual[name]!, python), name).toBeLessThan(1e-4);
+      }
+    };
+    near(await trainer.evaluate(), golden.before);
+    await trainer.train();
+    const history = [...trainer.state.log_history];
+    compare(history, golden.log_history, [...TRAINING, "eval_first_loss", "eval_rest_loss"]);
+    expect(difference(trainer.state.best_metric!, golden.best_metric)).toBeLessThan(1e-4);
+    near(await trainer.evaluate(), golden.after);
+    near((await trainer.predict(eval_dataset.first!)).metrics, golden.predict);
   });
 });

@@ -9,6 +9,7 @@ import { loadCausalLM } from "../src/models/load.js";
 import type { Precision } from "../src/models/precision.js";
 import type { LoraConfigInput } from "../src/peft/config.js";
 import { flush, gradOf, liveTensors, manualSeed, ops, rngState, setRequiresGrad } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
 import { addLora } from "./support/lora.js";
 import { temporaryFolders } from "./support/temporary.js";
@@ -17,6 +18,7 @@ import { TINY_LORA, tinyTrainer } from "./support/tinyRun.js";
 const newFolder = temporaryFolders();
 afterEach(async () => {
   vi.restoreAllMocks();
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

@@ -6,12 +6,14 @@ import { readHeader } from "../src/files/safetensors.js";
 import { type HealthConfig, Trainer, type TrainerConfig, type TrainingArgumentsInput } from "../src/index.js";
 import { seal } from "../src/runFolder/manifest.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { tinyConfig } from "./support/tinyRun.js";
 
 const folder = temporaryFolders();
 afterEach(async () => {
+  releaseKeptModels();
   await flush().catch(() => {}); // a failure of the run was reported by it already
   expect(liveTensors()).toBe(0);
 });

@@ -8,6 +8,7 @@ import type { TrainerCallback } from "../src/index.js";
 import { loadCausalLM } from "../src/models/load.js";
 import type * as precision from "../src/models/precision.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import type * as lossScaler from "../src/train/lossScaler.js";
 import { fixturePath, readTensors } from "./support/goldens.js";
 import { tinyTrainer } from "./support/tinyRun.js";
@@ -40,6 +41,7 @@ function makeFolder(): string {
 afterEach(async () => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
   initialScale = 65536;
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

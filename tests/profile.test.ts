@@ -4,11 +4,13 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { attribute, CATEGORIES, innermost } from "../src/callbacks/profile/attribute.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { TINY_LORA, tinyTrainer } from "./support/tinyRun.js";
 
 const newFolder = temporaryFolders();
 afterEach(async () => {
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

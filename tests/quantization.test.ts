@@ -14,12 +14,14 @@ import {
   type TrainingArgumentsInput,
 } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { TINY_LORA, tinyConfig } from "./support/tinyRun.js";
 
 const newFolder = temporaryFolders();
 afterEach(async () => {
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

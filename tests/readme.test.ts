@@ -62,19 +62,7 @@ describe("the README's run", () => {
     expect(output).toContain("2 per device × 8 accumulated × 1 device = 16 examples per update");
     expect(output).toMatch(/optim=paged_adamw_32bit.*bf16=true/);
     expectRun(cwd);
-    run(
-      cwd,
-      cli,
-      "generate",
-      "--model",
-      model,
-      "--adapter",
-      "./slm-finetuned-model",
-      "--prompt",
-      "Hello",
-      "--max_new_tokens",
-      "3",
-    );
+    run(cwd, cli, "generate", "./slm-finetuned-model", "--prompt", "Hello", "--max_new_tokens", "3");
   });
 
   it("goes in TypeScript", () => {

@@ -17,12 +17,14 @@ import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { Trainer, type TrainerConfig, type TrainingArgumentsInput, UserError } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
 import { temporaryFolders } from "./support/temporary.js";
 import { TINY_LORA, tinyConfig } from "./support/tinyRun.js";
 
 const newFolder = temporaryFolders();
 afterEach(async () => {
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
   if (process.platform !== "linux") return;

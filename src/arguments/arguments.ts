@@ -25,7 +25,8 @@ export class TrainingArguments {
   constructor(input: TrainingArgumentsInput = {}) {
     const { values, notes, problems } = checkArguments(input as Record<string, unknown>);
     if (problems.length > 0) {
-      throw new UserError(problems.map(({ name, message }) => `training_args.${name}: ${message}`).join("\n"));
+      const issues = problems.map(({ name, message }) => ({ path: `training_args.${name}`, message }));
+      throw new UserError(issues.map(({ path, message }) => `${path}: ${message}`).join("\n"), { issues });
     }
     this.notes = notes;
     const fields: TrainingArgumentsFields = values satisfies FieldValues;

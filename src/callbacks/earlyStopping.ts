@@ -22,7 +22,13 @@ export const earlyStoppingSchema = z.strictObject({
     .describe("By how much metric_for_best_model must beat the best to count as better."),
 });
 
-export type EarlyStoppingOptions = z.input<typeof earlyStoppingSchema>;
+/** When to end a run whose evaluations do not get better. */
+export interface EarlyStoppingOptions {
+  /** After so many evaluations in a row that were not better than the best. Default: 1. */
+  patience?: number;
+  /** By how much `metric_for_best_model` must beat the best to count as better. Default: 0. */
+  threshold?: number;
+}
 
 /** transformers' callback of this name: counts evaluations that did not beat the best by more than a threshold. */
 export class EarlyStoppingCallback implements TrainerCallback {

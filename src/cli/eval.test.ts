@@ -91,6 +91,22 @@ describe("slimtune eval", () => {
     expect(asked).toMatchObject({ model: MODEL, adapter: fixture("tiny-llama-adapter"), dataset: other });
   });
 
+  it("measures a run's folder as the run had it", async () => {
+    const out = join(folder, "out");
+    mkdirSync(out);
+    writeFileSync(join(out, "config.json"), "{}");
+    const training_args = { max_length: 77, hub_token: "<HUB_TOKEN>" };
+    const record = { format: 1, id: "x", started: "", plan: null, starts: [], changes: [] };
+    const recorded = (config: object) => writeFileSync(join(out, "run.json"), JSON.stringify({ ...record, config }));
+    recorded({ eval_dataset: { easy: DATA }, training_args });
+    await runEval([out]);
+    expect(asked).toMatchObject({ model: out, dataset: { easy: DATA }, training_args: { max_length: 77 } });
+    await runEval([out, "--dataset", fixture("data/text.jsonl"), "--max_length", "5"]);
+    expect(asked).toMatchObject({ dataset: [fixture("data/text.jsonl")], training_args: { max_length: 5 } });
+    recorded({ training_args });
+    await expect(runEval([out])).rejects.toThrow(/out: its run had no eval_dataset; give --dataset FILE/);
+  });
+
   it.each<[string[], RegExp]>([
     [[], /nothing to evaluate: give a config file, a run's folder, or --model DIR and --dataset FILE/],
     [["--model", MODEL], /nothing to evaluate on: give --dataset FILE/],

@@ -104,7 +104,6 @@ async function fromRun(name: string, overrides: readonly Override[]): Promise<Ev
   const of = (key: string, value: unknown, ...rest: string[]): Override[] =>
     value === undefined ? [] : [{ given: name, path: [key, ...rest], value }];
   const fromRecord = [
-    ...of("dataset", eval_dataset),
     ...of("device", device),
     ...Object.entries(args).flatMap(([argument, value]) => of("training_args", value, argument)),
     ...Object.entries(quantization ?? {}).flatMap(([option, value]) => of("quantization", value, option)),
@@ -115,7 +114,7 @@ async function fromRun(name: string, overrides: readonly Override[]): Promise<Ev
   if (eval_dataset === undefined && !given(overrides, "dataset")) {
     throw new UserError(`${name}: its run had no eval_dataset; give --dataset FILE`);
   }
-  return fromOptions([...fromRecord, ...others]);
+  return fromOptions([...fromRecord, ...others], eval_dataset as EvaluationConfig["dataset"]);
 }
 
 const modelGiven = (overrides: readonly Override[]) =>
@@ -141,7 +140,11 @@ async function fromConfig(file: string, overrides: readonly Override[]): Promise
   );
 }
 
-async function fromOptions(overrides: readonly Override[]): Promise<EvaluationConfig> {
+/** @param known the data where no option names any */
+async function fromOptions(
+  overrides: readonly Override[],
+  known?: EvaluationConfig["dataset"],
+): Promise<EvaluationConfig> {
   const values: Record<string, unknown> = {};
   const args: Record<string, unknown> = {};
   const quantization: Record<string, unknown> = {};
@@ -155,34 +158,40 @@ async function fromOptions(overrides: readonly Override[]): Promise<EvaluationCo
   if (values.model === undefined) {
     throw new UserError("nothing to evaluate: give a config file, a run's folder, or --model DIR and --dataset FILE");
   }
-  if (values.eval_dataset === undefined) throw new UserError("nothing to evaluate on: give --dataset FILE");
-  const { datasetSchema } = await import("../data/config.js");
-  const { resolveDataset, resolveModel } = await import("../config/paths.js");
+  if (values.eval_dataset === undefined && known === undefined)
+    throw new UserError("nothing to evaluate on: give --dataset FILE");
+  const { resolveModel } = await import("../config/paths.js");
   const { TrainingArguments } = await import("../arguments/index.js");
   const local = (option: string, value: unknown) => {
     const resolved = resolveModel(String(value), process.cwd());
     if ("problem" in resolved) throw new UserError(`${option}: ${resolved.problem}`);
     return resolved.value;
   };
-  const dataset = datasetSchema.safeParse(values.eval_dataset);
+  return {
+    model: local("--model", values.model),
+    ...(values.adapter === undefined ? {} : { adapter: local("--adapter", values.adapter) }),
+    ...(Object.keys(quantization).length === 0 ? {} : { quantization }),
+    dataset: values.eval_dataset === undefined ? known! : await dataGiven(values.eval_dataset),
+    ...(values.device === undefined ? {} : { device: deviceOf(values.device) }),
+    training_args: new TrainingArguments(args),
+  };
+}
+
+/** What `--dataset` names, each place seen from the current folder. */
+async function dataGiven(value: unknown): Promise<EvaluationConfig["dataset"]> {
+  const { datasetSchema } = await import("../data/config.js");
+  const { resolveDataset } = await import("../config/paths.js");
+  const dataset = datasetSchema.safeParse(value);
   if (!dataset.success) throw new UserError(zodProblem(dataset.error, "--dataset"));
   const place = (path: string) => {
     const resolved = resolveDataset(path, process.cwd());
     if ("problem" in resolved) throw new UserError(`--dataset: ${resolved.problem}`);
     return resolved.value;
   };
-  const entries = [dataset.data].flat().map((entry) => {
+  return [dataset.data].flat().map((entry) => {
     if (typeof entry === "string") return place(entry);
     return { ...entry, path: place(entry.path) };
   });
-  return {
-    model: local("--model", values.model),
-    ...(values.adapter === undefined ? {} : { adapter: local("--adapter", values.adapter) }),
-    ...(Object.keys(quantization).length === 0 ? {} : { quantization }),
-    dataset: entries,
-    ...(values.device === undefined ? {} : { device: deviceOf(values.device) }),
-    training_args: new TrainingArguments(args),
-  };
 }
 
 function deviceOf(value: unknown): "cpu" | "cuda" {

@@ -22,16 +22,18 @@ export function previewCommand(): Command {
 export async function* preview(words: readonly string[], count: number, colour: boolean): AsyncGenerator<string> {
   const { loadConfig, parseCommandLine } = await import("../config/index.js");
   const { config: file, overrides } = parseCommandLine(words);
-  const { model, dataset, training_args: args } = await loadConfig(file, overrides);
+  const config = await loadConfig(file, overrides);
+  const { model, training_args: args } = config;
   const { resolveModel } = await import("../hub/index.js");
   const { readModelConfig } = await import("../models/config.js");
   const { Tokenizer } = await import("../data/tokenizer.js");
   const { describeReport, loadExamples } = await import("../data/examples.js");
+  const { runData } = await import("../data/runData.js");
 
   const modelFolder = await resolveModel(model);
   const { maxPositions, vocabSize } = await readModelConfig(modelFolder);
   const source = { modelFolder, maxPositions, vocabSize };
-  const { sequences, report } = await loadExamples(dataset, source, args, args.packing);
+  const { sequences, report } = await loadExamples(runData(config, args).train, source, args, args.packing);
   const tokenizer = await Tokenizer.load(modelFolder);
   const [open, close] = colour ? ["\x1b[32m", "\x1b[0m"] : ["⟦", "⟧"];
 

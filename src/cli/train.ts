@@ -59,7 +59,10 @@ export async function runTrain(words: readonly string[]): Promise<number> {
       log("Finishing this step and saving a checkpoint; interrupt again to quit at once.");
       trainer.requestStop();
     });
-    const { interrupted, checkpoint } = await trainer.train();
+    const { interrupted, checkpoint } = await trainer.train().catch((error) => {
+      if (interrupts.signal === undefined || (error as Error).name !== "AbortError") throw error;
+      return { interrupted: true, checkpoint: undefined };
+    });
     const { output_dir } = trainer.args;
     if (!interrupted) {
       log(`Try it:\n  ${shellWords(["npx", "slimtune", "generate", output_dir, "--prompt", "Hello"])}`);

@@ -35,6 +35,7 @@ num_epochs: 3
 optimizer: adamw_torch
 lr_scheduler: cosine
 early_stopping_patience: 2
+val_set_size: 0.05
 `);
     expect(problems).toEqual([]);
     expect(data).toEqual({
@@ -48,7 +49,9 @@ early_stopping_patience: 2
         lr_scheduler_type: "cosine",
       },
       early_stopping: { patience: 2 },
+      eval_split: 0.05,
     });
+    expect(take("{val_size: 0}")).toEqual({ data: {}, notes: [], problems: [] });
     expect(notes).toContain("base_model is another program's name: taken as model");
     expect(notes).toContain('Taken as lora: {"r":16,"lora_alpha":32,"target_modules":"all-linear"}');
   });

@@ -19,6 +19,8 @@ const RENAMED: Readonly<Record<string, Path>> = {
   optimizer: ["training_args", "optim"],
   lr_scheduler: ["training_args", "lr_scheduler_type"],
   early_stopping_patience: ["early_stopping", "patience"],
+  val_set_size: ["eval_split"],
+  val_size: ["eval_split"],
 };
 
 /** LoRA's options, flat. They are taken together, since each program has other defaults for those left out. */
@@ -36,7 +38,6 @@ const LORA: Readonly<Record<string, string>> = {
 const QLORA =
   "lora: {...} with quantization: {load_in_4bit: true, bnb_4bit_quant_type: nf4, bnb_4bit_use_double_quant: true}";
 const CHAT = "the model's own chat template is used; put another one into its folder as chat_template.jinja";
-const HELD_OUT = "give held-out rows as eval_dataset, and set eval_strategy";
 const FOUND = "it is found in the model's files; remove it";
 
 /** Not the same, or not here; completes "is Axolotl's: ...". */
@@ -45,7 +46,6 @@ const AXOLOTL: Readonly<Record<string, string>> = {
     "write dataset: {path: ..., format: alpaca}, or a list of such; prompts and masks by `type` are not the same here",
   test_datasets: "write eval_dataset: {path: ...}",
   pretraining_dataset: "write dataset: {path: ..., format: text}",
-  val_set_size: HELD_OUT,
   sequence_len: "write training_args.max_length, which cuts longer rows where Axolotl leaves them out",
   sample_packing: "write training_args.packing: true, which fills rows in another order",
   eval_sample_packing: "write training_args.eval_packing: true",
@@ -74,7 +74,6 @@ const LLAMA_FACTORY: Readonly<Record<string, string>> = {
   dataset_dir: "write the path of the file itself: dataset: data/train.jsonl",
   cutoff_len:
     "write training_args.max_length, which cuts the end where LLaMA-Factory cuts prompt and answer in proportion",
-  val_size: HELD_OUT,
   quantization_bit: `write ${QLORA}`,
   train_on_prompt: "write training_args.completion_only_loss: false",
   mask_history: "learning the last answer alone is not built; split the conversations",
@@ -132,6 +131,10 @@ export function takeAliases(data: Mapping): Taken {
     const isArgument = fieldOf(key) !== undefined || Object.hasOwn(OLD_NAMES, key);
     if (configKeys.includes(key)) continue;
     const path: Path | undefined = renamed ?? (isArgument ? ["training_args", key] : undefined);
+    if (path?.[0] === "eval_split" && value === 0) {
+      delete data[key]; // nothing is held out
+      continue;
+    }
     if (path !== undefined) {
       const problem = put(data, path, value);
       if (problem !== undefined) {

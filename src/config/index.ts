@@ -1,3 +1,4 @@
+export { defineConfig } from "./define.js";
 export { loadConfig, type RunConfig } from "./load.js";
 export { type Override, parseCommandLine } from "./overrides.js";
-export { configJsonSchema } from "./schema.js";
+export { configJsonSchema, configSchema } from "./schema.js";

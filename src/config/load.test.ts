@@ -101,6 +101,13 @@ eval_dataset: {path: train.jsonl}
     expect(config.eval_dataset).toMatchObject({ path: join(folder, "train.jsonl") });
   });
 
+  it("finds the files of evaluation sets by name, and passes $schema over", async () => {
+    const config = await load(`$schema: x.json\n${BASE}eval_dataset: {a: train.jsonl, b: {path: train.jsonl}}\n`);
+    const path = join(folder, "train.jsonl");
+    expect(config.eval_dataset).toMatchObject({ a: path, b: { path } });
+    expect(config).not.toHaveProperty("$schema");
+  });
+
   it("lays the command line over the file", async () => {
     const config = await load(
       `${BASE}lora: {r: 8, lora_alpha: 16}\ntraining_args: {max_steps: 5, learning_rate: 1e-3}\n`,
@@ -227,6 +234,15 @@ describe("a bad config", () => {
     ["model: model\ndataset: nope.jsonl\n", /:2: dataset: no such file or folder: .*nope.jsonl/],
     ["model: model\ndataset:\n  - train.jsonl\n  - {path: ../nope}\n", /:4: dataset\[1\].path: no such file or folder/],
     ["model: model\ndataset: {pth: x}\n", /:2: dataset: .*pth/],
+    [`${BASE}eval_dataset: {a: nope.jsonl}\n`, /:3: eval_dataset.a: no such file or folder/],
+    [
+      `${BASE}eval_dataset: {pth: train.jsonl, format: text}\n`,
+      /:3: eval_dataset: has format of one dataset, but no path/,
+    ],
+    [`${BASE}eval_dataset: {a: {path: train.jsonl, splt: x}}\n`, /:3: eval_dataset.a: has no key "splt"/],
+    [`${BASE}eval_split: 1.5\n`, /:3: eval_split: expected a share below 1/],
+    [`${BASE}max_samples: 0\n`, /:3: max_samples: /],
+    ["model: model\ndataset: {path: train.jsonl, split: 'train[:8'}\n", /"train\[:8" is no split/],
   ])("%j: %s", async (text, message) => {
     const loaded = load(text);
     await expect(loaded).rejects.toThrow(UserError);

@@ -16,7 +16,7 @@ import { parseYaml, type YamlFile } from "./yaml.js";
 /** Problems that are told at once: a config with more of them is none. */
 const MAX_TOLD = 20;
 
-type Checked = Omit<z.output<typeof configSchema>, "training_args">;
+type Checked = Omit<z.output<typeof configSchema>, "training_args" | "$schema">;
 
 /** A checked config: local paths are absolute, hub ids as they were written. */
 export interface RunConfig extends Checked {
@@ -71,11 +71,13 @@ export async function loadConfig(
   if (problems.length > 0 || !checked.success) {
     const told = problems.slice(0, MAX_TOLD).map(locate);
     if (problems.length > MAX_TOLD) told.push(`and ${problems.length - MAX_TOLD} more`);
-    throw new UserError(told.join("\n"));
+    const issues = problems.map(({ path, message }) => ({ path: pathText(path), message }));
+    throw new UserError(told.join("\n"), { code: "invalid_config", issues });
   }
 
   for (const line of taken.notes) note(line);
-  return { ...checked.data, training_args: new TrainingArguments(training_args ?? {}) };
+  const { $schema: _, ...config } = checked.data;
+  return { ...config, training_args: new TrainingArguments(training_args ?? {}) };
 }
 
 /** transformers 4 had it among the training arguments. */
@@ -185,7 +187,9 @@ function resolvePaths(config: Checked, folderOf: (path: readonly PropertyKey[]) 
     } else if (Array.isArray(value)) {
       for (const i of value.keys()) visit(value as unknown as Record<PropertyKey, unknown>, i, [...path, i], resolver);
     } else if (typeof value === "object" && value !== null) {
-      visit(value as Record<PropertyKey, unknown>, "path", [...path, "path"], resolver);
+      const held = value as Record<PropertyKey, unknown>;
+      for (const key of Object.hasOwn(held, "path") ? ["path"] : Object.keys(held))
+        visit(held, key, [...path, key], resolver);
     }
   };
   const holder = config as unknown as Record<PropertyKey, unknown>;

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { fieldNames } from "../arguments/index.js";
 import { configJsonSchema } from "./schema.js";
@@ -9,10 +10,13 @@ describe("the JSON Schema of the config file", () => {
   it("knows the keys of the file, and allows no other", () => {
     expect(Object.keys(schema.properties)).toEqual([
       ...[
+        "$schema",
         "model",
         "adapter",
         "dataset",
         "eval_dataset",
+        "eval_split",
+        "max_samples",
         "health",
         "lora",
         "quantization",
@@ -26,6 +30,11 @@ describe("the JSON Schema of the config file", () => {
     expect(schema.required).toEqual(["model", "dataset"]);
     expect(schema.additionalProperties).toBe(false);
     expect(schema.properties.lora.properties.r).toMatchObject({ type: "integer", default: 8 });
+  });
+
+  it("is the file that the package ships (node scripts/generate-docs.mjs)", () => {
+    const file = readFileSync(new URL("../../config.schema.json", import.meta.url), "utf8");
+    expect(JSON.parse(file)).toEqual(JSON.parse(JSON.stringify(schema)));
   });
 
   it("has every training argument with its help, type and default, and none required", () => {

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { trainingArgumentsSchema } from "../arguments/index.js";
 import { earlyStoppingSchema } from "../callbacks/earlyStopping.js";
-import { datasetSchema } from "../data/config.js";
+import { datasetSchema, evalDatasetSchema } from "../data/config.js";
 import { quantizationSchema } from "../models/quantization.js";
 import { loraSchema } from "../peft/config.js";
 import { healthSchema } from "../train/health/config.js";
@@ -13,6 +13,7 @@ const MODEL = "the path of a model folder in Hugging Face format, or a hub id su
 
 /** The config file of `slimtune train`. `training_args` is checked against the table, which says more. */
 export const configSchema = z.strictObject({
+  $schema: z.string().optional().describe("For editors: where this schema is. It changes nothing."),
   model: z
     .string({ error: required(MODEL) })
     .min(1)
@@ -23,7 +24,22 @@ export const configSchema = z.strictObject({
     .optional()
     .describe("A PEFT adapter to go on training: a path or a hub id."),
   dataset: datasetSchema,
-  eval_dataset: datasetSchema.optional(),
+  eval_dataset: evalDatasetSchema.optional(),
+  eval_split: z
+    .number({ error: "expected a share below 1, or a number of rows" })
+    .positive()
+    .refine((size) => size < 1 || Number.isInteger(size), {
+      error: "expected a share below 1, or a whole number of rows",
+    })
+    .optional()
+    .describe(
+      "Rows of dataset to hold out and measure on, instead of eval_dataset: a share below 1, or a number of rows. Drawn with seed, as train_test_split in Python.",
+    ),
+  max_samples: z
+    .int({ error: "expected a whole number of rows" })
+    .min(1)
+    .optional()
+    .describe("Of each dataset, no more than its first so many rows."),
   health: healthSchema
     .optional()
     .describe("What to do about numbers and data that would spoil the run; docs/monitoring.md explains it."),
@@ -60,7 +76,7 @@ export const SECTIONS: Readonly<Record<string, z.ZodObject>> = {
   early_stopping: earlyStoppingSchema,
 };
 
-export const configKeys = Object.keys(configSchema.shape);
+export const configKeys = Object.keys(configSchema.shape).filter((key) => key !== "$schema");
 
 /** JSON Schema of the config file, for editors. */
 export function configJsonSchema(): object {

@@ -32,7 +32,7 @@ const evaluate = Interpreter.prototype.evaluate;
 Interpreter.prototype.evaluate = function (statement, environment) {
   if (++steps > MAX_STEPS) throw new Error(`it goes on for more than ${MAX_STEPS} steps`);
   if (statement?.type === "Program") boundRange(environment);
-  const result = evaluate.call(this, statement, environment);
+  const result = stripped(this, statement, environment) ?? evaluate.call(this, statement, environment);
   const { value } = result;
   if (typeof value === "string" && value.length > MAX_TEXT) {
     throw new Error(`it makes a text of more than ${MAX_TEXT} characters`);
@@ -42,6 +42,34 @@ Interpreter.prototype.evaluate = function (statement, environment) {
   }
   return result;
 };
+
+interface StripCall {
+  type: string;
+  callee: { type: string; computed: boolean; object: { type: string }; property: { value: string } };
+  args: { type: string }[];
+}
+
+/** `text.strip("x")` takes these characters off, and no others; the library's takes off all whitespace instead. */
+function stripped(
+  interpreter: { evaluate: Evaluate },
+  statement: Parameters<Evaluate>[0],
+  environment: Parameters<Evaluate>[1],
+): Value | undefined {
+  if (statement?.type !== "CallExpression") return undefined;
+  const { callee, args } = statement as StripCall;
+  if (callee.type !== "MemberExpression" || callee.computed || args.length !== 1) return undefined;
+  const { value: name } = callee.property;
+  if (name !== "strip" && name !== "lstrip" && name !== "rstrip") return undefined;
+  const text = interpreter.evaluate(callee.object, environment);
+  const characters = interpreter.evaluate(args[0], environment);
+  if (text.type !== "StringValue" || characters.type !== "StringValue") return undefined;
+  const all = [...(text.value as string)];
+  const off = new Set(characters.value as string);
+  let [start, end] = [0, all.length];
+  if (name !== "rstrip") while (start < end && off.has(all[start]!)) start++;
+  if (name !== "lstrip") while (end > start && off.has(all[end - 1]!)) end--;
+  return new (text.constructor as new (value: string) => Value)(all.slice(start, end).join(""));
+}
 
 /** A program runs once in each environment, whose `range` is the library's. */
 function boundRange({ variables }: Parameters<Evaluate>[1]): void {
@@ -55,8 +83,13 @@ function boundRange({ variables }: Parameters<Evaluate>[1]): void {
   };
 }
 
+/** A compiled template: of the library's class, whose own declarations are not to reach those of this package. */
+export interface Renderer {
+  render(variables: Record<string, unknown>): string;
+}
+
 /** Renders a template. @throws Error for one that does not come to an end or makes too much */
-export function renderBounded(template: library.Template, variables: Record<string, unknown>): string {
+export function renderBounded(template: Renderer, variables: Record<string, unknown>): string {
   steps = 0;
   return template.render(variables);
 }

@@ -32,6 +32,28 @@ const said = (source: string, messages = [user, assistant, user, assistant]) => 
 };
 
 describe("render", () => {
+  it("strips the characters that it is told, as Python does", () => {
+    const strip = (how: string) =>
+      make(`{{ '[' + messages[0].content.${how} + ']' }}`).render([{ ...user, content: " \n a\n\n" }]);
+    expect(strip("strip('\\n')")).toBe("[ \n a]");
+    expect(strip("lstrip(' ')")).toBe("[\n a\n\n]");
+    expect(strip("rstrip('a\\n')")).toBe("[ \n ]");
+    expect(strip("strip()")).toBe("[a]");
+  });
+
+  it("gives null to a template that takes it, and says what one that does not needs", () => {
+    const silent = { role: "assistant", content: null, tool_calls: [{}] };
+    expect(
+      make("{% for m in messages %}{% if m.content %}{{ m.content }}{% else %}-{% endif %}{% endfor %}").render([
+        user,
+        silent,
+      ]),
+    ).toBe("hi-");
+    expect(() => make("{{ messages[1].content + 'x' }}").render([user, silent])).toThrow(
+      /fails on this conversation: .*The content of turn 2 is null; this template needs a text: ""/,
+    );
+  });
+
   it("gives the template its variables and settings", () => {
     expect(make(PLAIN).render([user], { addGenerationPrompt: true })).toBe("<user>hi</s><assistant>");
     expect(make("{{ tools is none }}{{ documents is defined }}{{ deep }}").render([user], { deep: "x" })).toBe(

@@ -1,19 +1,26 @@
 import { randomUUID } from "node:crypto";
 import { Template } from "@huggingface/jinja";
 import { UserError } from "../support/errors.js";
-import { renderBounded } from "./boundedTemplate.js";
+import { type Renderer, renderBounded } from "./boundedTemplate.js";
 import type { Message } from "./format.js";
+import { markedTemplate } from "./knownTemplates.js";
 
+/** A template as it was read. */
 export interface TemplateSource {
+  /** Jinja. */
   text: string;
   /** Where it stands, for messages. */
   file: string;
 }
 
+/** How to render a conversation; other names are variables of the template. */
 export interface RenderOptions {
   /** End with the header that asks the assistant to speak. */
   addGenerationPrompt?: boolean;
+  /** JSON schemas of the tools that the assistant may call. */
   tools?: unknown[] | null;
+  /** By the template that `renderMarked` goes by: that of some models is another, with marks. */
+  marked?: boolean;
   /** Further variables for the template. */
   [name: string]: unknown;
 }
@@ -36,6 +43,8 @@ const withTags = (source: string, start: string, end: string) =>
       `{%${before} if true %}${isEnd ? end : start}{% endif ${after}%}`,
   );
 
+const hasMarks = (source: string) => source.replace(/\{#[\s\S]*?#\}/g, "").search(GENERATION_TAG) >= 0;
+
 // Random, so that no text of a dataset can hold it.
 const MARK = `\uE000${randomUUID()}`;
 const START = `${MARK}<\uE001`;
@@ -48,13 +57,13 @@ const END = `${MARK}>\uE001`;
 export class ChatTemplate {
   readonly #sources: ReadonlyMap<string, TemplateSource>;
   readonly #variables: Record<string, unknown>;
-  readonly #compiled: Map<string, Template>;
+  readonly #compiled: Map<string, Renderer>;
 
   /** `variables` are the special tokens by name (`bos_token`, ...). */
   constructor(
     sources: ReadonlyMap<string, TemplateSource>,
     variables: Record<string, unknown>,
-    compiled = new Map<string, Template>(),
+    compiled = new Map<string, Renderer>(),
   ) {
     this.#sources = sources;
     this.#variables = variables;
@@ -68,7 +77,7 @@ export class ChatTemplate {
 
   /** @throws UserError when the template refuses the conversation or fails on it. */
   render(messages: Message[], options: RenderOptions = {}): string {
-    return this.#render(this.#choose(options.tools), messages, options);
+    return this.#render(this.#choose(options), messages, options);
   }
 
   /**
@@ -77,15 +86,18 @@ export class ChatTemplate {
    * @throws UserError when neither way finds the assistant's turns.
    */
   renderMarked(messages: Message[], options: RenderOptions = {}): MarkedText {
-    const source = this.#choose(options.tools);
+    const source = this.#choose({ ...options, marked: true });
     const text = this.#render(source, messages, options);
-    return source.text.replace(/\{#[\s\S]*?#\}/g, "").search(GENERATION_TAG) >= 0
+    return hasMarks(source.text)
       ? this.#splitMarks(source, text, messages, options)
       : { text, spans: this.#spansByPrefix(source, text, messages, options) };
   }
 
-  #choose(tools: unknown[] | null | undefined): TemplateSource {
+  #choose({ tools, marked }: RenderOptions): TemplateSource {
     const source = (tools ? this.#sources.get("tool_use") : undefined) ?? this.#sources.get("default");
+    if (source !== undefined && marked && !hasMarks(source.text)) {
+      return { ...source, text: markedTemplate(source.text) ?? source.text };
+    }
     if (source !== undefined) return source;
     throw new UserError(
       `the model folder has several chat templates (${[...this.#sources.keys()].join(", ")}) and none is named ` +
@@ -96,9 +108,9 @@ export class ChatTemplate {
   #render(
     { text, file }: TemplateSource,
     messages: Message[],
-    { addGenerationPrompt, tools, ...others }: RenderOptions,
+    { addGenerationPrompt, tools, marked: _, ...others }: RenderOptions,
   ): string {
-    let template = this.#compiled.get(text);
+    let template: Renderer | undefined = this.#compiled.get(text);
     try {
       if (template === undefined) {
         template = new Template(withTags(text, "", ""));
@@ -113,8 +125,10 @@ export class ChatTemplate {
         add_generation_prompt: addGenerationPrompt ?? false,
       });
     } catch (error) {
+      const silent = template ? messages.findIndex(({ content }) => content === null) : -1;
+      const hint = silent < 0 ? "" : `. The content of turn ${silent + 1} is null; this template needs a text: ""`;
       throw new UserError(
-        `the model's chat template (${file}) ${template ? "fails on this conversation" : "cannot be read"}: ${(error as Error).message}`,
+        `the model's chat template (${file}) ${template ? "fails on this conversation" : "cannot be read"}: ${(error as Error).message}${hint}`,
         { cause: error },
       );
     }

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { TrainingArguments, type TrainingArgumentsInput } from "../arguments/index.js";
 import { describeReport, loadExamples } from "./examples.js";
+import { loadRows } from "./read.js";
 
 const modelFolder = fileURLToPath(new URL("../../tests/fixtures/tiny-llama", import.meta.url));
 let folder: string;
@@ -17,7 +18,12 @@ function load(rows: readonly object[], args: TrainingArgumentsInput) {
   const file = join(folder, "rows.jsonl");
   writeFileSync(file, rows.map((row) => JSON.stringify(row)).join("\n"));
   const given = new TrainingArguments(args);
-  return loadExamples(file, { modelFolder, maxPositions: 256, vocabSize: 384 }, given, given.packing);
+  return loadExamples(
+    () => loadRows(file, given),
+    { modelFolder, maxPositions: 256, vocabSize: 384 },
+    given,
+    given.packing,
+  );
 }
 
 describe("the report", () => {

@@ -1,15 +1,13 @@
 /** From a dataset to the rows that a run learns from, or is measured on: read, tokenised, packed, shuffled. */
 
 import type { TrainingArguments } from "../arguments/index.js";
-import { resolveDataset } from "../hub/index.js";
 import type { Sequence } from "../models/batch.js";
 import { UserError } from "../support/errors.js";
 import { quoteName } from "../support/plainText.js";
-import type { DatasetSpec } from "./config.js";
 import { numpyPermutation } from "./numpyPermutation.js";
 import { type PackingReport, packExamples } from "./packing.js";
-import { loadRows } from "./read.js";
 import type { Row } from "./row.js";
+import type { ReadRows } from "./runData.js";
 import { checkLearnable, type TokenizedDataset, type TokenizeReport } from "./tokenize.js";
 import { TokenizerPool } from "./tokenizePool.js";
 import { Tokenizer } from "./tokenizer.js";
@@ -34,13 +32,13 @@ export interface ExampleReport extends TokenizeReport {
 }
 
 /**
- * Loads a dataset as TRL's SFTTrainer prepares it.
+ * Makes examples of rows as TRL's SFTTrainer prepares them.
  * @param packing whether to pack its examples (`packing`, or `eval_packing` for a dataset to measure on)
  * @param inspect sees the examples before they are packed; may throw
  * @throws UserError for a dataset that cannot be read, fits no format or teaches nothing
  */
 export async function loadExamples(
-  spec: DatasetSpec,
+  read: ReadRows,
   { modelFolder, maxPositions, vocabSize }: ExampleSource,
   args: TrainingArguments,
   packing: boolean,
@@ -60,11 +58,7 @@ export async function loadExamples(
   const workers = Math.max(1, args.dataloader_num_workers, args.dataset_num_proc ?? 0);
   await using pool = new TokenizerPool({ folder: modelFolder, options, workers });
   const tokenizer = await Tokenizer.open(modelFolder);
-  const rows = await loadRows(spec, {
-    resolveDatasetPath: resolveDataset,
-    dataset_text_field: args.dataset_text_field,
-    signal,
-  });
+  const rows = await read(signal);
   const templates = tokenizer.chatTemplateFiles;
   const tokenized = checkLearnable(await pool.tokenize({ rows, templates, signal }), options);
   checkVocabulary(tokenized.examples, vocabSize, modelFolder);

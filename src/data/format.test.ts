@@ -17,6 +17,35 @@ const talk = (messages: object[], promptLength?: number): Sample =>
   ({ kind: "conversation", messages, promptLength, tools: null, templateArgs: {} }) as Sample;
 
 describe("toSample", () => {
+  it("lets a turn's content be null, for the chat template to take", () => {
+    const silent = { role: "assistant", content: null };
+    expect(read({ messages: [user, silent] })).toEqual(talk([user, silent]));
+  });
+
+  it("reads tokens, also from typed arrays and big integers", () => {
+    const tokens = { kind: "tokens", ids: [3, 4], labels: undefined, assistant: undefined, completion: undefined };
+    expect(read({ input_ids: [3, 4], text: "also" })).toEqual(tokens);
+    expect(read({ input_ids: BigInt64Array.of(3n, 4n), labels: Int32Array.of(-100, 4) })).toEqual({
+      ...tokens,
+      labels: [-100, 4],
+    });
+    expect(read({ input_ids: [3, 4], assistant_masks: [0, 1] })).toEqual({ ...tokens, assistant: [0, 1] });
+  });
+
+  it.each([
+    [{ input_ids: "3 4" }, '"input_ids" must be a list of ids of tokens, but it is the string "3 4"'],
+    [{ input_ids: [3, 1.5] }, "input_ids[1] must be one of the ids of tokens, but it is the number 1.5"],
+    [{ input_ids: [3, -1] }, "input_ids[1] must be"],
+    [{ input_ids: [3, 4], labels: [3] }, '"labels" has 1 numbers for 2 input_ids'],
+    [
+      { input_ids: [3, 4], labels: [4, 4] },
+      "labels[0] is 4, and input_ids[0] is 3: a label is the token itself, or -100; labels are not shifted",
+    ],
+    [{ input_ids: [3], completion_mask: [2] }, "completion_mask[0] must be one of the 0 and 1"],
+  ])("refuses the tokens %j", (fields, message) => {
+    expect(() => read(fields)).toThrow(message);
+  });
+
   it("reads every shape", () => {
     expect(read({ text: "t" })).toEqual({ kind: "text", text: "t", endWithEos: true });
     expect(read({ body: "t" }, { field: "body" })).toEqual({ kind: "text", text: "t", endWithEos: false });

@@ -4,7 +4,7 @@ import type { Row } from "./row.js";
 /** One turn of a conversation, as chat templates see it. */
 export interface Message {
   role: string;
-  /** Absent or null only in a turn that does something else than speak. */
+  /** Absent only in a turn that does something else than speak; null is the chat template's to take or to refuse. */
   content?: string | null;
   [key: string]: unknown;
 }
@@ -34,13 +34,25 @@ export interface Conversation {
   templateArgs: Record<string, unknown>;
 }
 
-export type Sample = Text | PromptCompletion | Conversation;
+/** Token ids that somebody else made. */
+export interface Tokens {
+  kind: "tokens";
+  ids: number[];
+  /** Undefined: each token is its own label, where the masks let it. */
+  labels: number[] | undefined;
+  /** 0 where nothing is learned, whatever the options. */
+  assistant: number[] | undefined;
+  /** 0 in the prompt. */
+  completion: number[] | undefined;
+}
+
+export type Sample = Text | PromptCompletion | Conversation | Tokens;
 
 type Fields = Row["fields"];
 type SourcedFields = Pick<Row, "fields" | "source">;
 
 const EXPECTED =
-  'expected {"prompt", "completion"}, {"messages"}, {"conversations"}, {"text"} or {"instruction", "input", "output"}';
+  'expected {"prompt", "completion"}, {"messages"}, {"conversations"}, {"text"}, {"instruction", "input", "output"} or {"input_ids"}';
 
 /** The names of a row's columns, for messages. */
 export function listKeys(fields: Fields): string {
@@ -54,6 +66,7 @@ export function listKeys(fields: Fields): string {
  */
 export function detectFormat({ fields, source }: SourcedFields, textField: string): Row["format"] {
   const has = (...names: string[]) => names.every((name) => Object.hasOwn(fields, name));
+  if (has("input_ids")) return "tokenized";
   if (has("prompt", "completion")) return "prompt_completion";
   if (has("messages")) return "messages";
   if (has("conversations")) return "sharegpt";
@@ -91,7 +104,39 @@ export function toSample(row: Row, options: { textField: string; hasChatTemplate
     }
     case "alpaca":
       return alpaca(row, options.hasChatTemplate);
+    case "tokenized":
+      return tokens(row);
   }
+}
+
+function tokens(row: Row): Tokens {
+  const ids = tokenList(row, "input_ids", "ids of tokens", (id) => id >= 0);
+  const optional = (name: string, what: string, fits: (value: number) => boolean) => {
+    if (row.fields[name] == null) return undefined;
+    const list = tokenList(row, name, what, fits);
+    if (list.length === ids.length) return list;
+    throw new UserError(`${row.source}: "${name}" has ${list.length} numbers for ${ids.length} input_ids`);
+  };
+  const labels = optional("labels", "ids of tokens, or -100", (id) => id >= 0 || id === -100);
+  const other = labels?.findIndex((label, i) => label !== -100 && label !== ids[i]) ?? -1;
+  if (other >= 0) {
+    throw new UserError(
+      `${row.source}: labels[${other}] is ${labels![other]}, and input_ids[${other}] is ${ids[other]}: a label is the token itself, or -100; labels are not shifted`,
+    );
+  }
+  const mask = (name: string) => optional(name, "0 and 1", (bit) => bit === 0 || bit === 1);
+  return { kind: "tokens", ids, labels, assistant: mask("assistant_masks"), completion: mask("completion_mask") };
+}
+
+function tokenList(row: Row, name: string, what: string, fits: (value: number) => boolean): number[] {
+  const value = field(row, name);
+  const isList = Array.isArray(value) || (ArrayBuffer.isView(value) && "length" in value);
+  if (!isList) throw new UserError(`${row.source}: "${name}" must be a list of ${what}, but it is ${describe(value)}`);
+  return Array.from(value as ArrayLike<unknown>, (given, index) => {
+    const number = typeof given === "bigint" ? Number(given) : given;
+    if (typeof number === "number" && Number.isInteger(number) && fits(number)) return number;
+    throw new UserError(`${row.source}: ${name}[${index}] must be one of the ${what}, but it is ${describe(given)}`);
+  });
 }
 
 function alpaca(row: Row, hasChatTemplate: boolean): Sample {
@@ -156,8 +201,9 @@ function toMessage(value: unknown, where: string): Message {
   if (typeof role !== "string" || role === "") {
     throw new UserError(`${where}: "role" (or "from") must be a text such as "user", but it is ${describe(role)}`);
   }
-  // A turn that only calls tools may say nothing.
-  const mayBeSilent = content == null && Object.keys(rest).some((key) => key !== "role" && key !== "content");
+  // A turn that only calls tools may say nothing, and exports write null for that.
+  const mayBeSilent =
+    content === null || (content === undefined && Object.keys(rest).some((key) => key !== "role" && key !== "content"));
   if (typeof content !== "string" && !mayBeSilent) {
     throw new UserError(`${where}: "content" (or "value") must be a text, but it is ${describe(content)}`);
   }
@@ -202,5 +248,5 @@ function describe(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object") return `an object with the keys ${Object.keys(value).join(", ")}`;
-  return `the ${typeof value} ${JSON.stringify(value).slice(0, 60)}`;
+  return `the ${typeof value} ${(typeof value === "string" ? JSON.stringify(value) : String(value)).slice(0, 60)}`;
 }

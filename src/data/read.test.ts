@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { UserError } from "../support/errors.js";
 import type { DatasetSpec } from "./config.js";
@@ -96,13 +97,52 @@ describe("JSON", () => {
   });
 });
 
+describe("other kinds of files", () => {
+  const LINES = '{"text": "a"}\n{"text": "b"}\n';
+
+  it("reads them compressed, and says when they are not", async () => {
+    for (const name of ["a.jsonl.gz", "a.json.gz"]) {
+      const file = await write(name, gzipSync(LINES));
+      expect(await loadRows(file)).toEqual([
+        { fields: { text: "a" }, source: `${file}:1`, format: "text" },
+        { fields: { text: "b" }, source: `${file}:2`, format: "text" },
+      ]);
+    }
+    expect(await failure(await write("plain.jsonl.gz", LINES))).toMatch(
+      /plain\.jsonl\.gz: cannot be read: incorrect header/,
+    );
+    const cut = gzipSync(LINES.repeat(1000)).subarray(0, 50);
+    expect(await failure(await write("cut.jsonl.gz", cut))).toMatch(/cut\.jsonl\.gz: cannot be read: unexpected end/);
+  });
+
+  it("reads tables, and takes those of a folder only where there is no JSON", async () => {
+    const file = await write("t.csv", "prompt,completion\nq,a\n");
+    const row = { fields: { prompt: "q", completion: "a" }, source: `${file}:2`, format: "prompt_completion" };
+    expect(await loadRows(file)).toEqual([row]);
+    const zipped = await write("z.csv.gz", gzipSync("prompt,completion\nq,a"));
+    expect(await loadRows(zipped)).toEqual([{ ...row, source: `${zipped}:2` }]);
+    expect(await failure(await write("l.csv", Buffer.from([0x61, 0x0a, 0xff])))).toContain("not valid UTF-8");
+    await mkdir(at("both"));
+    await write("both/a.csv", "text\nx");
+    expect(await loadRows(at("both"))).toHaveLength(1);
+    await write("both/a.jsonl", LINES);
+    expect((await loadRows(at("both"))).map(({ fields }) => fields.text)).toEqual(["a", "b"]);
+  });
+
+  it("stops reading where max_samples are there", async () => {
+    const big = await write("big.jsonl", `${LINES.repeat(200_000)}not JSON`);
+    expect(await loadRows({ path: big, max_samples: 2 }, { max_samples: 5 })).toHaveLength(2);
+    expect(await loadRows(big, { max_samples: 3 })).toHaveLength(3);
+  });
+});
+
 describe("paths", () => {
   it("says what is missing, empty or of another kind", async () => {
     expect(await failure(at("nothing.jsonl"))).toContain("/nothing.jsonl: no such file");
     expect(await failure(at("nothing*.jsonl"))).toContain("no file matches");
     expect(await failure(await write("empty.jsonl", "\n \n"))).toContain("is empty");
     expect(await failure(await write("empty.json", " "))).toContain("is empty");
-    expect(await failure(await write("table.csv", "a,b"))).toContain("only .jsonl");
+    expect(await failure(await write("table.tsv", "a\tb"))).toContain(".json and .csv files can be read");
   });
 
   it("reads a folder, one split of it, and a glob, in the order of names", async () => {

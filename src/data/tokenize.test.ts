@@ -138,6 +138,14 @@ describe("data that does not fit", () => {
     ["prompts", { prompt: "a", completion: "b" }, { assistant_only_loss: true }, "plain prompt and completion"],
     ["text", { text: "a" }, { completion_only_loss: true }, "completion_only_loss: true needs prompt/completion"],
     ["messages", { messages: [user("a")] }, { completion_only_loss: true }, "or use assistant_only_loss: true"],
+    [
+      "conversations without an assistant",
+      { conversations: [{ from: "human", value: "a" }] },
+      { assistant_only_loss: true },
+      'no turn of the role "assistant": its roles are "human"',
+    ],
+    ["tokens", { input_ids: [5, 6] }, { assistant_only_loss: true }, "neither labels nor assistant_masks"],
+    ["tokens", { input_ids: [5, 6] }, { completion_only_loss: true }, "tokens without completion_mask"],
     ["no assistant", { messages: [user("a")] }, { assistant_only_loss: true }, "f:1: assistant_only_loss: true, but"],
     ["a wrong type", { text: 1 }, {}, 'f:1: "text" must be a text'],
   ])("is refused: %s", async (_, row, options, message) => {

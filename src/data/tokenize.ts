@@ -1,5 +1,6 @@
 import { UserError } from "../support/errors.js";
-import { type Conversation, type Sample, toSample } from "./format.js";
+import { quoteName } from "../support/plainText.js";
+import { type Conversation, type Message, type Sample, type Tokens, toSample } from "./format.js";
 import type { Row } from "./row.js";
 import type { Tokenizer } from "./tokenizer.js";
 
@@ -177,7 +178,8 @@ class DatasetTokenizer {
     try {
       masked = this.#tokenize(sample);
     } catch (error) {
-      if (error instanceof UserError) throw new UserError(`${row.source}: ${error.message}`, { cause: error });
+      if (error instanceof UserError)
+        throw new UserError(`${row.source}: ${error.message}`, { cause: error, code: "invalid_data" });
       throw error;
     }
     const example = this.#cut(masked);
@@ -191,6 +193,7 @@ class DatasetTokenizer {
 
   #tokenize(sample: Sample): Masked {
     if (sample.kind === "conversation") return this.#conversation(sample);
+    if (sample.kind === "tokens") return this.#tokens(sample);
     if (this.#options.assistant_only_loss) {
       throw new UserError(
         "assistant_only_loss: true needs conversations (messages), but this row is " +
@@ -212,6 +215,22 @@ class DatasetTokenizer {
     return { ids, learn };
   }
 
+  /** As in TRL, labels that are there stand above all options, and the assistant's mask above `assistant_only_loss`. */
+  #tokens({ ids, labels, assistant, completion }: Tokens): Masked {
+    const learn = new Uint8Array(ids.length).fill(1);
+    if (labels) return { ids, learn: learn.map((_, i) => (labels[i] === -100 ? 0 : 1)) };
+    if (this.#options.assistant_only_loss && !assistant) {
+      throw new UserError(
+        "assistant_only_loss: true, but this row is tokens, and has neither labels nor assistant_masks. Give it one of them, or remove the option.",
+      );
+    }
+    const byCompletion = this.#options.completion_only_loss === true;
+    if (byCompletion && !completion) this.#refuseCompletionOnly("tokens without completion_mask");
+    const masks = [assistant, byCompletion ? completion : undefined];
+    for (const mask of masks) if (mask) for (const [i, bit] of mask.entries()) learn[i]! &= bit;
+    return { ids, learn };
+  }
+
   #conversation({ messages, promptLength, tools, templateArgs }: Conversation): Masked {
     for (const { role } of messages) if (!USUAL_ROLES.has(role)) this.#roles.add(role);
     this.#countSpecialText(messages.map(({ content }) => content ?? ""));
@@ -223,13 +242,14 @@ class DatasetTokenizer {
       : { text: this.#tokenizer.renderChat(messages, render), spans: undefined };
     this.#at("tokenizer");
     const masked = whole.spans
-      ? this.#assistantOnly(this.#tokenizer.encodeMarked(whole))
+      ? this.#assistantOnly(this.#tokenizer.encodeMarked(whole), messages)
       : this.#everything(whole.text);
     if (promptLength !== undefined) {
       this.#at("template");
       const prompt = this.#tokenizer.renderChat(messages.slice(0, promptLength), {
         ...render,
         addGenerationPrompt: true,
+        marked: this.#options.assistant_only_loss,
       });
       if ((this.#options.completion_only_loss ?? true) && !whole.text.startsWith(prompt))
         this.#report.promptRewritten++;
@@ -252,11 +272,16 @@ class DatasetTokenizer {
     return { ids, learn: new Uint8Array(ids.length).fill(1) };
   }
 
-  #assistantOnly({ ids, mask }: { ids: number[]; mask: Uint8Array }): Masked {
+  #assistantOnly({ ids, mask }: { ids: number[]; mask: Uint8Array }, messages: readonly Message[]): Masked {
     if (mask.includes(1)) return { ids, learn: mask };
+    const roles = [...new Set(messages.map(({ role }) => role))];
     throw new UserError(
-      "assistant_only_loss: true, but the conversation has no token of the assistant. Give it a turn of the role " +
-        '"assistant", and check the {% generation %} blocks of the chat template.',
+      roles.includes("assistant")
+        ? "assistant_only_loss: true, but the {% generation %} blocks of the chat template " +
+            `(${this.#tokenizer.chatTemplateFiles}) hold nothing of this conversation, though it has a turn of the ` +
+            "assistant. Put them around what the assistant says."
+        : 'assistant_only_loss: true, but the conversation has no turn of the role "assistant": its roles are ' +
+            `${roles.map(quoteName).join(", ")}. Rename them, or leave the row out.`,
     );
   }
 

@@ -221,13 +221,14 @@ function charactersOf(value: unknown): number {
   return characters;
 }
 
-/** Values that are nested thousands deep cannot be copied to another thread. */
+/** Values that are nested thousands deep, or are no data (functions, promises), cannot be copied to another thread. */
 function explainUnsent(rows: readonly Row[], error: unknown): unknown {
   for (const { fields, source } of rows) {
     try {
       structuredClone(fields);
     } catch (reason) {
-      return new UserError(`${source}: the row is nested too deeply: ${(reason as Error).message}`, { cause: reason });
+      const why = reason instanceof RangeError ? "is nested too deeply" : "cannot be given to another thread";
+      return new UserError(`${source}: the row ${why}: ${(reason as Error).message}`, { cause: reason });
     }
   }
   return error;

@@ -16,14 +16,21 @@ const STATISTICS = ["mean_token_accuracy", "entropy"];
 /**
  * Refuses a metric that no evaluation will give, before anything is loaded.
  * @param ownMetrics whether a metric function adds names that are not known yet
+ * @param names of the datasets, where they have any
  * @throws UserError naming those that can
  */
-export function checkMetric(args: TrainingArguments, ownMetrics: boolean): void {
+export function checkMetric(args: TrainingArguments, ownMetrics: boolean, names: readonly string[] = []): void {
   const key = metricKey(args);
   if (key === undefined || args.eval_strategy === "no" || (ownMetrics && !args.prediction_loss_only)) return;
-  const known = args.prediction_loss_only ? ALWAYS : [...ALWAYS, ...STATISTICS];
+  const ofOne = args.prediction_loss_only ? ALWAYS : [...ALWAYS, ...STATISTICS];
+  const known = names.length === 0 ? ofOne : names.flatMap((name) => ofOne.map((metric) => `${name}_${metric}`));
   const name = key.slice("eval_".length);
   if (known.includes(name)) return;
+  if (ofOne.includes(name)) {
+    throw new UserError(
+      `training_args.metric_for_best_model: ${JSON.stringify(args.metric_for_best_model ?? "loss")}: eval_dataset names several datasets, and one of them decides: ${names.map((each) => `${each}_${name}`).join(", ")}`,
+    );
+  }
   const why =
     args.prediction_loss_only && STATISTICS.includes(name)
       ? "prediction_loss_only leaves it out"

@@ -22,6 +22,12 @@ export interface EvaluationTask {
   model: CausalLM;
   sequences: readonly Sequence[];
   batchSize: number;
+  /** Of the metrics' names, without `_`. Default: eval. */
+  prefix?: string;
+  /** What the examples are called in messages. Default: eval_dataset. */
+  label?: string;
+  /** Gets every example, also without a metric function. */
+  onExamples?: (examples: readonly EvaluatedExample[]) => void;
   /** No accuracy, no entropy, no metric function. */
   lossOnly: boolean;
   labelSmoothing: number;
@@ -36,7 +42,7 @@ export interface EvaluationTask {
 /**
  * Metrics of a model on examples: means over all labelled tokens, so that `batchSize` changes none of them.
  * Draws one number from the default generator, as Python's data loader does.
- * @returns the metrics with the prefix `eval_`; undefined when it was stopped: the generator is then as it was before
+ * @returns the metrics with the prefix; undefined when it was stopped: the generator is then as it was before
  * @throws UserError for a loss that is no finite number, or a metric function that does not return finite numbers
  */
 export async function evaluate(task: EvaluationTask): Promise<Record<string, number> | undefined> {
@@ -44,8 +50,9 @@ export async function evaluate(task: EvaluationTask): Promise<Record<string, num
   const { device } = task.model.decoder;
   const before = await rngStates(device);
   drawLoaderSeed();
-  const { model, sequences, batchSize, lossOnly, labelSmoothing } = task;
+  const { model, sequences, batchSize, lossOnly, labelSmoothing, onExamples, prefix = "eval" } = task;
   const compute = lossOnly ? undefined : task.compute;
+  const collects = compute !== undefined || onExamples !== undefined;
   const evaluated: EvaluatedExample[] = [];
   const sums = { losses: 0, smoothed: 0, entropies: 0, correct: 0, tokens: 0 };
   const batches = Math.ceil(sequences.length / batchSize);
@@ -54,9 +61,10 @@ export async function evaluate(task: EvaluationTask): Promise<Record<string, num
     const batch = collate(rows);
     const { targets } = batch;
     if (targets.length > 0) {
-      const scores = await read(model.score(batch, { statistics: !lossOnly, labelSmoothing }));
+      const statistics = !lossOnly || onExamples !== undefined;
+      const scores = await read(model.score(batch, { statistics, labelSmoothing }));
       const bad = scores.losses.findIndex((loss) => !Number.isFinite(loss));
-      if (bad >= 0) throw notFinite(scores.losses[bad]!, index * batchSize, rows, batch.targetRows[bad]!);
+      if (bad >= 0) throw notFinite(task, scores.losses[bad]!, index * batchSize, rows, batch.targetRows[bad]!);
       sums.tokens += targets.length;
       for (const name of ["losses", "smoothed", "entropies"] as const) {
         for (const value of scores[name]) sums[name] += value;
@@ -64,8 +72,8 @@ export async function evaluate(task: EvaluationTask): Promise<Record<string, num
       for (const [place, prediction] of scores.predictions.entries()) {
         if (prediction === targets[place]) sums.correct++;
       }
-      if (compute) evaluated.push(...byExample(rows, batch.targetRows, targets, scores));
-    } else if (compute) {
+      if (collects) evaluated.push(...byExample(rows, batch.targetRows, targets, scores));
+    } else if (collects) {
       evaluated.push(...byExample(rows, [], [], NOTHING));
     }
     await task.onBatch?.(index + 1, batches);
@@ -77,21 +85,30 @@ export async function evaluate(task: EvaluationTask): Promise<Record<string, num
   const { tokens } = sums;
   const nll = sums.losses / tokens;
   const metrics: Record<string, number> = {
-    eval_loss: labelSmoothing > 0 ? sums.smoothed / tokens : nll,
-    eval_perplexity: Math.exp(nll),
+    loss: labelSmoothing > 0 ? sums.smoothed / tokens : nll,
+    perplexity: Math.exp(nll),
   };
   if (!lossOnly) {
-    metrics.eval_mean_token_accuracy = sums.correct / tokens;
-    metrics.eval_entropy = sums.entropies / tokens;
+    metrics.mean_token_accuracy = sums.correct / tokens;
+    metrics.entropy = sums.entropies / tokens;
   }
-  if (compute) Object.assign(metrics, await own(compute, evaluated, device));
+  onExamples?.(evaluated);
+  const owned = compute ? await own(compute, evaluated, device) : {};
   const seconds = (performance.now() - begun) / 1000;
-  return {
-    ...metrics,
-    eval_runtime: seconds,
-    eval_samples_per_second: sequences.length / seconds,
-    eval_steps_per_second: batches / seconds,
+  const speed = {
+    runtime: seconds,
+    samples_per_second: sequences.length / seconds,
+    steps_per_second: batches / seconds,
   };
+  return named(prefix, metrics, owned, speed);
+}
+
+/** A name that has the prefix already keeps it. */
+function named(prefix: string, ...groups: Record<string, number>[]): Record<string, number> {
+  const entries = groups.flatMap((group) => Object.entries(group));
+  return Object.fromEntries(
+    entries.map(([name, value]) => [name.startsWith(`${prefix}_`) ? name : `${prefix}_${name}`, value]),
+  );
 }
 
 interface ScoreValues {
@@ -145,15 +162,22 @@ function byExample(
   });
 }
 
-function notFinite(loss: number, first: number, rows: readonly Sequence[], row: number): UserError {
+function notFinite(
+  { prefix = "eval", label = "eval_dataset" }: EvaluationTask,
+  loss: number,
+  first: number,
+  rows: readonly Sequence[],
+  row: number,
+): UserError {
   let index = 0;
   for (let end = rows[0]!.inputIds.length; end <= row; end += rows[index]!.inputIds.length) index++;
   return new UserError(
-    `eval_loss: the model's loss on example ${first + index} of eval_dataset is ${loss}: its weights or numbers are broken. Go back to an earlier checkpoint, with a lower learning_rate or a lower max_grad_norm.`,
+    `${prefix}_loss: the model's loss on example ${first + index} of ${label} is ${loss}: its weights or numbers are broken. Go back to an earlier checkpoint, with a lower learning_rate or a lower max_grad_norm.`,
+    { code: "not_finite" },
   );
 }
 
-/** Metrics of the user's own function, with the prefix. */
+/** Metrics of the user's own function. */
 async function own(
   compute: NonNullable<EvaluationTask["compute"]>,
   examples: readonly EvaluatedExample[],
@@ -167,9 +191,7 @@ async function own(
   }
   return Object.fromEntries(
     Object.entries(metrics).map(([name, value]) => {
-      if (typeof value === "number" && Number.isFinite(value)) {
-        return [name.startsWith("eval_") ? name : `eval_${name}`, value];
-      }
+      if (typeof value === "number" && Number.isFinite(value)) return [name, value];
       throw new UserError(
         `computeMetrics: ${name} is ${String(value)}; a metric must be a finite number (leave it out where there is none)`,
       );

@@ -29,7 +29,7 @@ describe("checkEvaluation", () => {
     [{}, {}, undefined],
     [{ eval_strategy: "epoch" }, data, undefined],
     [{ eval_strategy: "epoch", metric_for_best_model: "f1" }, { ...data, computeMetrics: () => ({}) }, undefined],
-    [{}, data, /eval_dataset is not used: eval_strategy is no/],
+    [{}, data, /eval_dataset is not measured in the run: eval_strategy is no/],
     [
       { eval_strategy: "epoch", metric_for_best_model: "loss" },
       { ...data, ...stopping },

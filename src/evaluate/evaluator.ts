@@ -1,17 +1,22 @@
-/** The evaluations of one run: its held-out examples, its arguments and its own metrics, on the model as it is. */
+/** Evaluations by the arguments and the own metrics of a run, on the model as it is. */
 
 import type { TrainingArguments } from "../arguments/index.js";
 import { Tokenizer } from "../data/tokenizer.js";
 import { type GenerationOptions, generatorFor, type Prompt } from "../generate/index.js";
 import { evaluationAdvice, explainMemory } from "../memory/outOfMemory.js";
-import type { Sequence } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
+import { UserError } from "../support/errors.js";
 import { type EvaluatedExample, evaluate } from "./evaluate.js";
+import type { EvaluationSet } from "./evaluationData.js";
 
 /** What a metric function works with. */
 export interface MetricContext {
   /** In the order of the dataset. */
   readonly examples: readonly EvaluatedExample[];
+  /** Of each example, its `predictions`; with `label_ids` what transformers gives to `compute_metrics`, not shifted. */
+  readonly predictions: readonly Int32Array[];
+  /** Of each example, its `labels`. */
+  readonly label_ids: readonly Int32Array[];
   /** The text of token ids. */
   decode(ids: Iterable<number>): Promise<string>;
   /** Answers of the model as it is now, by default the likeliest token each time. */
@@ -21,13 +26,38 @@ export interface MetricContext {
 /** Own metrics by name, without prefix: `accuracy` becomes `eval_accuracy`. Called at each evaluation. */
 export type ComputeMetrics = (context: MetricContext) => Record<string, number> | Promise<Record<string, number>>;
 
+/** The metric function of a config, under either name. @throws UserError for both */
+export function metricsFunction(config: {
+  computeMetrics?: ComputeMetrics;
+  compute_metrics?: ComputeMetrics;
+}): ComputeMetrics | undefined {
+  if (config.computeMetrics && config.compute_metrics) {
+    throw new UserError(
+      "compute_metrics: it is the same as computeMetrics, and both are given. Remove one of the two.",
+    );
+  }
+  return config.computeMetrics ?? config.compute_metrics;
+}
+
 export interface EvaluatorOptions {
   model: CausalLM;
   modelFolder: string;
-  sequences: readonly Sequence[];
   args: TrainingArguments;
   computeMetrics?: ComputeMetrics;
 }
+
+export interface MeasureOptions {
+  /** Of the metrics' names, without `_`. */
+  prefix: string;
+  /** After each batch, counted from 1. */
+  onBatch?: (batch: number, batches: number) => Promise<void> | void;
+  onExamples?: (examples: readonly EvaluatedExample[]) => void;
+  stopRequested?: () => boolean;
+}
+
+/** `eval` for the only dataset, `eval_NAME` for one of several. */
+export const prefixOf = (prefix: string, { name }: Pick<EvaluationSet, "name">) =>
+  name === undefined ? prefix : `${prefix}_${name}`;
 
 export class Evaluator {
   readonly #options: EvaluatorOptions;
@@ -36,24 +66,24 @@ export class Evaluator {
     this.#options = options;
   }
 
-  /**
-   * Metrics with the prefix `eval_`; undefined when it was asked to stop on the way.
-   * @param onBatch after each batch, counted from 1
-   */
+  /** Metrics with the prefix, on one dataset; undefined when it was asked to stop on the way. */
   async evaluate(
-    onBatch?: (batch: number, batches: number) => Promise<void> | void,
-    stopRequested?: () => boolean,
+    { sequences, label }: Pick<EvaluationSet, "sequences" | "label">,
+    { prefix, onBatch, onExamples, stopRequested }: MeasureOptions,
   ): Promise<Record<string, number> | undefined> {
-    const { model, sequences, args, computeMetrics } = this.#options;
+    const { model, args, computeMetrics } = this.#options;
     try {
       return await evaluate({
         model,
         sequences,
+        label,
+        prefix,
         batchSize: args.per_device_eval_batch_size,
         lossOnly: args.prediction_loss_only,
         labelSmoothing: args.label_smoothing_factor,
         compute: computeMetrics && ((evaluated) => computeMetrics(this.#context(evaluated))),
         onBatch,
+        onExamples,
         stopRequested,
       });
     } catch (error) {
@@ -70,6 +100,8 @@ export class Evaluator {
       ));
     return {
       examples,
+      predictions: examples.map(({ predictions }) => predictions),
+      label_ids: examples.map(({ labels }) => labels),
       decode: async (ids) => (await tokenizer()).decode(ids),
       generate: async (prompts, options) => {
         const generator = await generatorFor(model, modelFolder, await tokenizer());

@@ -1,12 +1,15 @@
 /** Choosing the next token: the likeliest, or a draw, with transformers' options and their order. */
 import { ops, scope, type Tensor } from "../torch/index.js";
 
+/** How the next token is chosen, by transformers' names. */
 export interface SamplingOptions {
   /** Draw at random; otherwise always the likeliest token. */
   do_sample?: boolean;
+  /** Divides the logits: below 1 sharper, above 1 flatter. Default: 1. */
   temperature?: number;
-  /** 0: all. */
+  /** Only among so many of the likeliest tokens; 0: all. Default: 50. */
   top_k?: number;
+  /** Only among the likeliest tokens whose probabilities add up to this; 1: all. Default: 1. */
   top_p?: number;
 }
 

@@ -16,8 +16,11 @@ import { bounded } from "./bounded.js";
 import { chooseTokens, type SamplingOptions } from "./choose.js";
 import { Session } from "./session.js";
 
+/** The model that is to answer. */
 export interface GeneratorSource {
+  /** A model folder in Hugging Face format, or a hub id. */
   model: string;
+  /** A PEFT adapter on it: a folder or a hub id. */
   adapter?: string;
   /** Compute on the CPU even where there is a GPU. */
   use_cpu?: boolean;
@@ -27,10 +30,11 @@ export interface GeneratorSource {
   quantization?: QuantizationConfigInput;
 }
 
+/** How to answer. */
 export interface GenerationOptions extends SamplingOptions {
-  /** Default: 256. */
+  /** Tokens of an answer at most. Default: 256. */
   max_new_tokens?: number;
-  /** Seed of the draws. */
+  /** Of the draws, with `do_sample`. Default: the generator goes on from where it is. */
   seed?: number;
 }
 
@@ -42,8 +46,11 @@ export class TextGenerator {
   readonly tokenizer: Tokenizer;
   readonly #model: CausalLM;
   readonly #stops: ReadonlySet<number>;
+  readonly #borrowed: boolean;
 
-  constructor(model: CausalLM, tokenizer: Tokenizer, stops: Iterable<number>) {
+  /** @param borrowed the model is another's, who frees it */
+  constructor(model: CausalLM, tokenizer: Tokenizer, stops: Iterable<number>, { borrowed = false } = {}) {
+    this.#borrowed = borrowed;
     this.#model = model;
     this.tokenizer = tokenizer;
     this.#stops = new Set(stops);
@@ -67,8 +74,13 @@ export class TextGenerator {
     if (rest) yield rest;
   }
 
+  /** Frees the model; that of a Trainer stays the Trainer's. */
   dispose(): void {
-    this.#model.dispose();
+    if (!this.#borrowed) this.#model.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   #encode(prompt: Prompt): Int32Array {
@@ -151,12 +163,18 @@ async function tokenizerFolder(model: string, adapter: string | undefined): Prom
 }
 
 /** Generation with a model that is in memory; `folder` is the one of its base model. */
-export async function generatorFor(model: CausalLM, folder: string, tokenizer: Tokenizer): Promise<TextGenerator> {
+export async function generatorFor(
+  model: CausalLM,
+  folder: string,
+  tokenizer: Tokenizer,
+  options?: { borrowed: boolean },
+): Promise<TextGenerator> {
   const stops = new Set([...model.description.eosTokenIds, ...(await generationStops(folder))]);
   if (tokenizer.eosTokenId !== undefined) stops.add(tokenizer.eosTokenId);
-  return new TextGenerator(model, tokenizer, stops);
+  return new TextGenerator(model, tokenizer, stops, options);
 }
 
+/** A model, a prompt (or a conversation), and how to answer. */
 export type GenerateOptions = GeneratorSource &
   GenerationOptions &
   ({ prompt: string /** Leave the chat template out. */; raw?: boolean } | { messages: Message[]; raw?: false });

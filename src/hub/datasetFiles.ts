@@ -9,7 +9,7 @@ export interface DatasetChoice {
   split?: string;
 }
 
-const READABLE = /\.(jsonl|ndjson|json)$/i;
+const READABLE = /\.(jsonl|ndjson|json|csv)(\.gz)?$/i;
 /** JSON files that describe a dataset and hold none of it. */
 const DESCRIPTIONS = new Set([
   "dataset_info.json",
@@ -159,7 +159,9 @@ export function selectDataFiles(
   const config = chooseConfig(id, readme === undefined ? [] : readCard(readme), name);
   const visible = paths.filter((path) => !HIDDEN.test(path) && path.startsWith(config?.folder ?? ""));
   const isData = (path: string) => READABLE.test(path) && !DESCRIPTIONS.has(path.slice(path.lastIndexOf("/") + 1));
-  const readable = visible.filter(isData);
+  const data = visible.filter(isData);
+  const json = data.filter((path) => !/\.csv(\.gz)?$/i.test(path));
+  const readable = json.length > 0 ? json : data; // a table beside JSON holds the same rows once more
 
   let splits: Map<string, string[]>;
   let listed = visible;
@@ -180,7 +182,7 @@ export function selectDataFiles(
   if (readable.length === 0 || available.includes(split)) {
     const found = formats.length === 0 ? "no data files" : `${formats.join(", ")} files`;
     throw new UserError(
-      `The dataset ${id} has ${found}, but slimtune reads .jsonl and .json. In Python, ` +
+      `The dataset ${id} has ${found}, but slimtune reads .jsonl, .json and .csv. In Python, ` +
         `\`load_dataset("${id}", split="${split}").to_json("data.jsonl")\` writes a file to give as the dataset's path.`,
     );
   }

@@ -28,5 +28,8 @@ export function evaluationAdvice({ per_device_eval_batch_size: size }: { per_dev
 export function explainMemory(error: unknown, advice: string): unknown {
   if (!isOutOfMemory(error)) return error;
   const [asked] = /\w+ out of memory.*?Tried to allocate [\d.]+ \w+/.exec((error as Error).message) ?? [];
-  return new UserError(`Too little memory${asked ? ` (${asked})` : ""}. ${advice}`, { cause: error });
+  return new UserError(`Too little memory${asked ? ` (${asked})` : ""}. ${advice}`, {
+    cause: error,
+    code: "out_of_memory",
+  });
 }

@@ -5,15 +5,20 @@ import { UserError } from "../support/errors.js";
 import { zodProblem } from "../support/zodProblem.js";
 
 /** Options that are accepted at one value, with the reason. */
-const only = (accepted: readonly unknown[], reason: string) =>
+const only = <const T>(accepted: readonly T[], reason: string) =>
   z
     .unknown()
-    .refine((value) => value === undefined || value === null || accepted.includes(value), { message: reason })
+    .refine((value) => value === undefined || value === null || (accepted as readonly unknown[]).includes(value), {
+      message: reason,
+    })
     .optional()
-    .describe(`Only ${accepted.map((value) => JSON.stringify(value)).join(" or ")}: ${reason}.`);
+    .describe(`Only ${accepted.map((value) => JSON.stringify(value)).join(" or ")}: ${reason}.`) as z.ZodOptional<
+    z.ZodType<T | null | undefined, T | null | undefined>
+  >;
 
 const OUTLIERS = "activations are not quantized (as with bitsandbytes on the CPU), so that none of them is an outlier";
 
+/** The key `quantization` of a config. */
 export const quantizationSchema = z
   .strictObject({
     load_in_4bit: z.boolean().optional().describe("Store the linear layers' weights in 4 bits (QLoRA)."),
@@ -41,8 +46,7 @@ export const quantizationSchema = z
     llm_int8_threshold: only([6], OUTLIERS),
     llm_int8_has_fp16_weight: only([false], "8-bit weights are kept in 8 bits only"),
     llm_int8_skip_modules: z
-      .unknown()
-      .refine((value) => value === undefined || value === null || String(value) === "lm_head", {
+      .custom<"lm_head" | ["lm_head"] | null>((value) => value == null || String(value) === "lm_head", {
         message: "the layers left out are fixed: all linear layers but lm_head are quantized",
       })
       .optional()
@@ -71,7 +75,29 @@ export const quantizationSchema = z
 
 const defaults = { bnb_4bit_quant_type: "fp4", bnb_4bit_use_double_quant: false, bnb_4bit_compute_dtype: "float32" };
 
-export type QuantizationConfigInput = z.input<typeof quantizationSchema>;
+/** Frozen weights in 4 or 8 bits, by the names and defaults of transformers' BitsAndBytesConfig. One of the first two is needed. */
+export interface QuantizationConfigInput {
+  /** The linear layers' weights in 4 bits, in blocks of 64 (QLoRA). */
+  load_in_4bit?: boolean;
+  /** The linear layers' weights in 8 bits, each row scaled by its largest; activations are not quantized. */
+  load_in_8bit?: boolean;
+  /** The 16 values of 4 bits. Default: fp4; nf4 suits weights better. */
+  bnb_4bit_quant_type?: "fp4" | "nf4";
+  /** The blocks' scales in 8 bits, too: 4.13 bits a weight instead of 4.5. Default: false. */
+  bnb_4bit_use_double_quant?: boolean;
+  /** bfloat16 and float16 go with `training_args.bf16` and `fp16`, which decide the arithmetic. Default: float32. */
+  bnb_4bit_compute_dtype?: "float32" | "bfloat16" | "float16";
+  /** Only its default: packed weights are bytes. */
+  bnb_4bit_quant_storage?: "uint8" | null;
+  /** Only its default: activations are not quantized, so that none is an outlier. */
+  llm_int8_threshold?: 6 | null;
+  /** Only its default. */
+  llm_int8_has_fp16_weight?: false | null;
+  /** Only its default: all linear layers but the output head are quantized. */
+  llm_int8_skip_modules?: "lm_head" | ["lm_head"] | null;
+  /** Only its default: there is one device. */
+  llm_int8_enable_fp32_cpu_offload?: false | null;
+}
 export type QuantizationConfig = z.output<typeof quantizationSchema>;
 
 /** How a weight is quantized. */

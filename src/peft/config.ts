@@ -148,6 +148,7 @@ const honoured = {
     ),
 };
 
+/** The key `lora` of a config. */
 export const loraSchema = z
   .strictObject({
     ...honoured,
@@ -162,7 +163,56 @@ export const loraSchema = z
   .describe("LoRA adapters, by the names of PEFT's LoraConfig; leave it out to train all weights.");
 
 export type LoraConfig = z.output<typeof loraSchema>;
-export type LoraConfigInput = z.input<typeof loraSchema>;
+
+/** LoRA adapters, by the names, defaults and meaning of PEFT's LoraConfig; what is not built is taken at its default only. */
+export interface LoraConfigInput extends Partial<Record<keyof typeof refused, unknown>> {
+  /** Rank of the update: A is [r, in], B is [out, r]. Default: 8. */
+  r?: number;
+  /** The update B·A is scaled by lora_alpha / r, or lora_alpha / √r with `use_rslora`. Default: 8. */
+  lora_alpha?: number;
+  /** Share of the adapter's input that is dropped while training, from 0 to below 1. Default: 0. */
+  lora_dropout?: number;
+  /**
+   * Layers that get an adapter: names or endings of paths, a regular expression for the whole path, or `"all-linear"`.
+   * Default: PEFT's choice for the kind of model, q_proj and v_proj for most.
+   */
+  target_modules?: string | string[] | null;
+  /** Layers left out: names or endings of paths, or a regular expression. */
+  exclude_modules?: string | string[] | null;
+  /** Only the layers of these numbers, from 0; `target_modules` must be a list. */
+  layers_to_transform?: number | number[] | null;
+  /** With `layers_to_transform`: the name of the list of layers, where a path has more than one number. */
+  layers_pattern?: string | string[] | null;
+  /** Ranks by name or regular expression, where they differ from `r`. */
+  rank_pattern?: Record<string, number>;
+  /** Alphas by name or regular expression, where they differ from `lora_alpha`. */
+  alpha_pattern?: Record<string, number>;
+  /** Scale by lora_alpha / √r (rank-stabilised LoRA). Default: false. */
+  use_rslora?: boolean;
+  /** Train the length of each row of a weight apart from its direction (DoRA). Default: false. */
+  use_dora?: boolean;
+  /**
+   * The first weights. `true`: A uniform (Kaiming), B zero; `"gaussian"`: A normal with deviation 1/r; `false`: both
+   * uniform; `"orthogonal"`; the base's own main directions by `"pissa"`, `"pissa_niter_N"` or `"olora"`. Default: true.
+   */
+  init_lora_weights?: boolean | "gaussian" | "orthogonal" | "pissa" | "olora" | (string & {});
+  /** Which of the model's own biases are trained. Default: none. */
+  bias?: "none" | "all" | "lora_only";
+  /** Give B a bias, [out]. Default: false. */
+  lora_bias?: boolean;
+  /** Whether weights are stored [in, out], as GPT-2's. It follows from the model. */
+  fan_in_fan_out?: boolean | null;
+  /** Modules that are trained in full and saved with the adapter, by the endings of their paths. */
+  modules_to_save?: string[] | null;
+  /** Tokens whose rows of the embedding are trained; or rows by module. */
+  trainable_token_indices?: number[] | Record<string, number[]> | null;
+  /** Keep the head tied to the embedding where `modules_to_save` names one of them. Default: false. */
+  ensure_weight_tying?: boolean;
+  /** What is trained here in any case. */
+  task_type?: "CAUSAL_LM" | null;
+  /** LoRA+: how many times faster B and vectors learn than the rest. */
+  loraplus_lr_ratio?: number | null;
+}
 
 /** What PEFT refuses in one config. */
 function* contradictions(

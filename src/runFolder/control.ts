@@ -16,7 +16,9 @@ export const SETTABLE = [
   "eval_steps",
   "max_steps",
 ] as const;
+/** The name of such a setting. */
 export type Settable = (typeof SETTABLE)[number];
+/** New values by name. */
 export type SettableValues = Partial<Record<Settable, number>>;
 
 const id = z.string().min(1).max(200);
@@ -36,6 +38,7 @@ export const controlLineSchema = z.discriminatedUnion("do", [
       .refine((values) => Object.keys(values).length > 0, "expected at least one setting"),
   }),
 ]);
+/** A line of control.jsonl: what is asked of a run, with an id for the answer. */
 export type ControlLine = z.output<typeof controlLineSchema>;
 
 /** What became of a line. */

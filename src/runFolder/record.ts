@@ -60,6 +60,7 @@ export const runRecordSchema = z.object({
   starts: z.array(startSchema),
   changes: z.array(changeSchema).describe("What was set while it ran; a resume sets it again at the same updates."),
 });
+/** What run.json holds: what a run is, from its first moment on and across resumes. */
 export type RunRecord = z.output<typeof runRecordSchema>;
 
 /** The record of a folder's run; undefined where there is none that can be read. */

@@ -8,6 +8,7 @@ const figure = z.number().nullable();
 
 /** One entry of `log_history`; `epoch` and `step` are in every one. */
 export const logEntrySchema = z.record(z.string(), z.number());
+/** Figures by name: `loss`, `grad_norm`, `learning_rate`, `eval_loss`, ..., with `epoch` and `step`. */
 export type LogEntry = z.output<typeof logEntrySchema>;
 
 /** What `trainer_state.json` holds, by the names of transformers. */
@@ -33,6 +34,7 @@ export const trainerStateSchema = z.object({
   trial_params: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).nullable(),
   stateful_callbacks: z.record(z.string(), z.unknown()),
 });
+/** The Trainer's state by transformers' names, as `trainer_state.json` has it. */
 export type TrainerState = z.output<typeof trainerStateSchema>;
 
 /** Step intervals as the arguments have them: counts, or below 1 shares of `max_steps`. */
@@ -184,11 +186,14 @@ export interface Incident {
 
 /** How a run ended. */
 export interface TrainOutput {
+  /** Finished updates. */
   global_step: number;
   /** Mean loss over all updates of the run. */
   training_loss: number;
+  /** `train_runtime` (seconds), `train_samples_per_second`, `train_tokens_per_second`, `train_loss`, ...; {} when interrupted. */
   metrics: Record<string, number>;
   /** True when the run was asked to stop early; `checkpoint` is then where to resume. */
   interrupted: boolean;
+  /** The newest checkpoint; undefined where none was saved. */
   checkpoint?: string;
 }

@@ -44,7 +44,9 @@ export const statusSchema = z.object({
   error: z.string().nullable().describe("Why it failed."),
   answers: z.array(controlAnswerSchema).describe("To the last lines of control.jsonl."),
 });
+/** What status.json holds: how a run stands. */
 export type Status = z.output<typeof statusSchema>;
+/** What a run is doing. */
 export type Phase = Status["phase"];
 
 /** Written at most this often, but for changes of phase and answers; and this often even where nothing changed. */

@@ -3,11 +3,12 @@ import type { CallbackHandler } from "../callbacks/callbacks.js";
 import { lengthGroupedEpoch } from "../data/lengthGrouped.js";
 import { drawLoaderSeed, epochOrder } from "../data/order.js";
 import { metricOf } from "../evaluate/bestModel.js";
-import type { Evaluator } from "../evaluate/evaluator.js";
+import { type Evaluator, prefixOf } from "../evaluate/evaluator.js";
 import type { Optimizer } from "../optim/optimizer.js";
-import type { TrainerState, TrainOutput } from "../runFolder/state.js";
+import type { TrainOutput } from "../runFolder/state.js";
 import type { StatusWriter } from "../runFolder/status.js";
 import { UserError } from "../support/errors.js";
+import { rngStates, setRngStates } from "../torch/index.js";
 import type { ControlFile } from "./controlFile.js";
 import type { HealthWatch } from "./health/watch.js";
 import { Ledger } from "./ledger.js";
@@ -28,8 +29,7 @@ export interface LoopOptions {
   control: ControlFile;
   health: HealthWatch;
   status: StatusWriter;
-  /** Absent without an eval_dataset. */
-  evaluator?: Evaluator;
+  evaluator: Evaluator;
   /** Checkpoints that were found damaged. */
   damaged: ReadonlySet<string>;
   log: (line: string) => void;
@@ -57,8 +57,9 @@ export class Loop {
     this.#updates = new Updates(parts);
   }
 
-  get state(): Readonly<TrainerState> {
-    return this.#ledger.state;
+  /** What the run has done so far. */
+  get ledger(): Ledger {
+    return this.#ledger;
   }
 
   /** The first event; comes before `continueFrom`, as the Trainer tells of its making first. */
@@ -187,22 +188,35 @@ export class Loop {
     const { evaluator, requests, status } = this.#options;
     const { args, scheduler } = this.#settings;
     const ledger = this.#ledger;
-    if (!evaluator)
+    const { evaluations } = this.#run;
+    if (evaluations.length === 0)
       throw new UserError(
         "An evaluation was asked for, but there is nothing to evaluate on: set eval_dataset, and eval_strategy to steps or epoch.",
       );
-    const measured = await status.during("evaluating", () =>
-      evaluator.evaluate(
-        (batch, batches) => ledger.tell("onPredictionStep", { batch, batches }),
-        () => requests.stopRequested,
-      ),
-    );
-    if (!measured) {
-      ledger.evaluationStopped();
-      return undefined;
+    const metrics: Record<string, number> = {};
+    const measured: Record<string, number>[] = [];
+    const before = await rngStates(this.#run.device);
+    for (const set of evaluations) {
+      const prefix = prefixOf("eval", set);
+      const found = await status.during("evaluating", () =>
+        evaluator.evaluate(set, {
+          prefix,
+          onBatch: (batch, batches) => ledger.tell("onPredictionStep", { batch, batches }),
+          stopRequested: () => requests.stopRequested,
+        }),
+      );
+      if (!found) {
+        setRngStates(before); // all of them are made again
+        ledger.evaluationStopped();
+        return undefined;
+      }
+      measured.push({ ...found, [`${prefix}_num_tokens`]: ledger.tally.tokens });
     }
-    const metrics = { ...measured, eval_num_tokens: ledger.tally.tokens };
-    await ledger.recordEvaluation(metrics);
+    // Told when all are there: an evaluation that was cut off is made again as a whole.
+    for (const each of measured) {
+      await ledger.recordEvaluation(each);
+      Object.assign(metrics, each);
+    }
     this.#saver.outdate();
     const metric = onStart ? undefined : metricOf(metrics, args);
     if (metric === undefined) return metrics;

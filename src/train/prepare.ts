@@ -2,12 +2,13 @@
 
 import { recomputeEvery } from "../arguments/gradientCheckpointing.js";
 import type { TrainingArguments } from "../arguments/index.js";
-import type { DatasetSpec } from "../data/config.js";
-import { describeReport, type ExampleReport, type LoadedExamples, loadExamples } from "../data/examples.js";
+import { describeReport, type ExampleReport, type ExampleSource, loadExamples } from "../data/examples.js";
 import type { Row } from "../data/row.js";
+import { type EvaluationRows, runData } from "../data/runData.js";
+import type { DatasetInput, EvalDatasetInput } from "../data/sources.js";
 import type { TokenizedDataset } from "../data/tokenize.js";
 import type { Tokenizer } from "../data/tokenizer.js";
-import { evaluates, loadEvaluation } from "../evaluate/evaluationData.js";
+import { type EvaluationSet, evaluates, loadEvaluations } from "../evaluate/evaluationData.js";
 import { resolveModel } from "../hub/index.js";
 import type { Layout, Sequence } from "../models/batch.js";
 import type { CausalLM } from "../models/causalLM.js";
@@ -43,9 +44,13 @@ import { type HealthConfig, type HealthConfigInput, healthConfig } from "./healt
 import { runIdentity } from "./saving/identity.js";
 
 export interface RunSpec {
+  /** A model folder in Hugging Face format, or a hub id such as `org/name`. */
   model: string;
+  /** A PEFT adapter to go on training: a folder or a hub id. Not together with `lora`. */
   adapter?: string;
-  dataset: DatasetSpec;
+  /** What to learn: files or a hub dataset, or rows of your own (an array, an iterable, an async one, a function). */
+  dataset: DatasetInput;
+  /** Train a LoRA adapter. Absent: all weights are trained. */
   lora?: LoraConfigInput;
   /** Frozen weights in 4 or 8 bits. */
   quantization?: QuantizationConfigInput;
@@ -53,9 +58,19 @@ export interface RunSpec {
   health?: HealthConfigInput;
   /** cuda fails where there is no GPU. Absent: a GPU where there is one. */
   device?: DeviceChoice;
-  /** What to measure the model on during the run. */
-  eval_dataset?: DatasetSpec;
+  /** What to measure the model on: as `dataset`, or several by name (`{ dev, hard }` gives `eval_dev_loss`, ...). */
+  eval_dataset?: EvalDatasetInput;
+  /** Rows of `dataset` to hold out and measure on instead: a share below 1, or a number of rows. Drawn with `seed`. */
+  eval_split?: number;
+  /** Of each dataset, no more than its first so many rows. */
+  max_samples?: number;
 }
+
+/** Its keys. */
+export const RUN_KEYS = [
+  ...(["model", "adapter", "dataset", "eval_dataset", "eval_split", "max_samples"] as const),
+  ...(["lora", "quantization", "health", "device"] as const),
+] satisfies (keyof RunSpec)[];
 
 export interface PreparedRun {
   /** As the config names it, for files that point back to the base model. */
@@ -69,8 +84,12 @@ export interface PreparedRun {
   quantization: Quantization | undefined;
   sequences: Sequence[];
   report: ExampleReport;
-  /** The examples to measure on; absent when nothing is evaluated. */
-  evaluation?: LoadedExamples;
+  /** The examples to measure on in the run; none when nothing is evaluated. */
+  evaluations: EvaluationSet[];
+  /** What the config names to measure on, also where the run does not. */
+  evaluationRows: EvaluationRows[];
+  /** The model's limits, for examples that are made later. */
+  source: ExampleSource;
   layout: Layout;
   objective: Objective;
   passTokens: number;
@@ -108,6 +127,7 @@ export async function prepareRun(
       "adapter: the config has `adapter` and `lora`. An existing adapter keeps its own settings; remove one of the two.",
     );
   }
+  const data = runData(spec, args);
   const adapted = spec.lora !== undefined || spec.adapter !== undefined;
   const quantization = quantizationFor(spec.quantization, { frozen: adapted, bf16: args.bf16, fp16: args.fp16 });
   const modelFolder = await resolveModel(spec.model);
@@ -125,12 +145,9 @@ export async function prepareRun(
     if (eosTokenId !== undefined) stops.add(eosTokenId);
     for (const note of checkExamples({ rows, examples, report, stops, stopText: eosToken }, health)) log(note);
   };
-  const { sequences, report } = await loadExamples(spec.dataset, source, args, args.packing, signal, inspect);
+  const { sequences, report } = await loadExamples(data.train, source, args, args.packing, signal, inspect);
   signal?.throwIfAborted();
-  const evaluation =
-    spec.eval_dataset !== undefined && evaluates(args)
-      ? await loadEvaluation(spec.eval_dataset, source, args, signal)
-      : undefined;
+  const evaluations = evaluates(args) ? await loadEvaluations(data.evaluations, source, args, signal) : [];
 
   setDeterministic(args.full_determinism);
   const device = chooseDevice(args.use_cpu, spec.device);
@@ -153,7 +170,7 @@ export async function prepareRun(
   const parameters = lora ? trainedParameters(model, lora) : [...model.parameters.values()];
   for (const { tensor } of parameters) setRequiresGrad(tensor, true);
   for (const line of describeReport(report)) log(line);
-  for (const line of evaluation ? describeReport(evaluation.report) : []) log(`eval_dataset: ${line}`);
+  for (const { label, report } of evaluations) for (const line of describeReport(report)) log(`${label}: ${line}`);
   return {
     modelName: spec.model,
     modelFolder,
@@ -164,7 +181,9 @@ export async function prepareRun(
     quantization,
     sequences,
     report,
-    evaluation,
+    evaluations,
+    evaluationRows: data.evaluations,
+    source,
     layout: {
       // as TRL does: `wrapped` rows are padded, those of the other strategies are joined
       paddingFree: args.padding_free || (args.packing && args.packing_strategy !== "wrapped"),
@@ -179,7 +198,7 @@ export async function prepareRun(
     totalParameters: lora ? model.size + addedParameters(model, lora, parameters) : model.size,
     identity: await runIdentity({
       sequences,
-      evaluation,
+      evaluations,
       parameters,
       model,
       modelFolder,

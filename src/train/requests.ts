@@ -59,8 +59,9 @@ export class Requests {
     return this.#over;
   }
 
-  stop(): void {
-    this.#stop.abort();
+  /** @param reason what `train()` rejects with when training has not begun */
+  stop(reason?: unknown): void {
+    this.#stop.abort(reason);
     this.#wake();
   }
 

@@ -1,6 +1,7 @@
 /** What run.json says of a start: the config, the command, the machine. */
 import { arch, cpus, platform, totalmem } from "node:os";
 import type { TrainingArguments } from "../arguments/index.js";
+import { recordedDataset } from "../data/sources.js";
 import { nativePaths, packageVersion } from "../nativeModule/paths.js";
 import { readRecord } from "../nativeModule/record.js";
 import type { RunRecord, RunStart } from "../runFolder/record.js";
@@ -49,8 +50,10 @@ export function recordedConfig(
   spec: RunSpec & { early_stopping?: unknown },
   args: TrainingArguments,
 ): RunRecord["config"] {
-  const { model, adapter, dataset, eval_dataset, lora, quantization, health, device, early_stopping } = spec;
-  const config = { model, adapter, dataset, eval_dataset, lora, quantization, health, device, early_stopping };
+  const { model, adapter, eval_split, max_samples, lora, quantization, health, device, early_stopping } = spec;
+  const data = { dataset: recordedDataset(spec.dataset), eval_dataset: recordedDataset(spec.eval_dataset) };
+  const rest = { eval_split, max_samples, lora, quantization, health, device, early_stopping };
+  const config = { model, adapter, ...data, ...rest };
   const given = Object.entries(config).filter(([, value]) => value !== undefined);
   return { ...Object.fromEntries(given), training_args: { ...args.toJSON() } };
 }

@@ -39,11 +39,10 @@ export function describeRun(run: PreparedRun, args: TrainingArguments, plan: Pla
     `Device      ${run.deviceNote}`,
     `Precision   ${describePrecision(run.precision)}; trained weights float32${run.quantization ? `; ${describeQuantization(run.quantization)}` : ""}${args.fp16 ? "; a dynamic loss scale" : ""}${args.fp16 || args.bf16 ? "" : " (bf16 is off; TRL's SFTTrainer has it on)"}`,
     `Data        ${examples}, ${plural(run.report.tokens, "token")} (at most ${number(run.report.longest)} in one row), ${number(run.report.labels)} of them learned`,
-    ...(run.evaluation
-      ? [
-          `Evaluation  ${plural(run.evaluation.sequences.length, "example")}, ${plural(run.evaluation.report.labels, "token")} measured`,
-        ]
-      : []),
+    ...run.evaluations.map(
+      ({ name, sequences, report }) =>
+        `Evaluation  ${name === undefined ? "" : `${name}: `}${plural(sequences.length, "example")}, ${plural(report.labels, "token")} measured`,
+    ),
     `Batch       ${size} per device × ${accumulation} accumulated × ${plural(DEVICES, "device")} = ${plural(plan.effectiveBatch, "example")} per update`,
     ...(run.passTokens > 0 && accumulation > 1
       ? [`            computed together up to ${run.passTokens} tokens at a time, with the same gradients`]

@@ -5,6 +5,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { Trainer, type TrainingArgumentsInput } from "../../src/index.js";
 import { loadCausalLM } from "../../src/models/load.js";
 import { flush, liveTensors } from "../../src/torch/index.js";
+import { releaseKeptModels } from "../../src/train/keptModel.js";
 import {
   configText,
   inputs,
@@ -20,6 +21,7 @@ import { temporaryFolders } from "../support/temporary.js";
 
 const newFolder = temporaryFolders();
 afterEach(async () => {
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

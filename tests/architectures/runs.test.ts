@@ -5,6 +5,7 @@ import { afterEach, expect, it } from "vitest";
 import { readHeader } from "../../src/files/safetensors.js";
 import { type LoraConfig, Trainer, type TrainingArgumentsInput } from "../../src/index.js";
 import { flush, liveTensors } from "../../src/torch/index.js";
+import { releaseKeptModels } from "../../src/train/keptModel.js";
 import { readVariant, writeVariant } from "../support/architectures.js";
 import { fixturePath, readGoldenJson } from "../support/goldens.js";
 import { temporaryFolders } from "../support/temporary.js";
@@ -19,6 +20,7 @@ interface Runs {
 const { data, lora, args, runs } = readGoldenJson<Runs>("architectures/runs.json");
 const newFolder = temporaryFolders();
 afterEach(async () => {
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

@@ -14,10 +14,10 @@ afterEach(async () => {
   expect(liveTensors()).toBe(0);
 });
 
-function train(lora: LoraConfig | undefined, callback: TrainerCallback) {
+async function train(lora: LoraConfig | undefined, callback: TrainerCallback): Promise<void> {
   const output_dir = mkdtempSync(join(tmpdir(), "slimtune-training-"));
   folders.push(output_dir);
-  return new Trainer({
+  using trainer = new Trainer({
     model: fixturePath("tiny-llama"),
     dataset: fixturePath("data/prompt-completion.jsonl"),
     lora,
@@ -31,7 +31,8 @@ function train(lora: LoraConfig | undefined, callback: TrainerCallback) {
     },
     callbacks: [callback],
     log: () => {},
-  }).train();
+  });
+  await trainer.train();
 }
 
 describe.each<[string, LoraConfig | undefined]>([

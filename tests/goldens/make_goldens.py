@@ -12,7 +12,7 @@ sys.dont_write_bytecode = True
 
 import torch  # noqa: E402
 
-PARTS = ["fixtures", "logits", "tokens", "lora", "adapters", "runs", "order", "schedules", "generation", "evaluation", "evaluation_runs", "packing", "events", "tensorboard", "quantization", "precision", "optimizers", "architectures", "architecture_runs", "config_keys", "attention_dropout"]
+PARTS = ["fixtures", "logits", "tokens", "lora", "adapters", "runs", "order", "schedules", "generation", "evaluation", "evaluation_runs", "packing", "events", "tensorboard", "quantization", "precision", "optimizers", "architectures", "architecture_runs", "config_keys", "attention_dropout", "chat_templates"]
 
 
 def main(parts: list[str]) -> None:

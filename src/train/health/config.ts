@@ -5,6 +5,7 @@ import type { TrainingArguments } from "../../arguments/index.js";
 import { UserError } from "../../support/errors.js";
 import { zodProblem } from "../../support/zodProblem.js";
 
+/** The key `health` of a config. */
 export const healthSchema = z.strictObject({
   non_finite: z
     .enum(["stop", "skip", "rollback"])
@@ -32,7 +33,18 @@ export const healthSchema = z.strictObject({
 });
 
 export type HealthConfig = z.output<typeof healthSchema>;
-export type HealthConfigInput = z.input<typeof healthSchema>;
+
+/** What a run does about numbers and data that would spoil it; docs/monitoring.md explains it. */
+export interface HealthConfigInput {
+  /** At a loss or gradient that is NaN or infinite: end the run, leave the update out, or also go back to the last checkpoint. Default: stop. */
+  non_finite?: "stop" | "skip" | "rollback";
+  /** End the run all the same after so many of them in a row. Default: 5. */
+  max_in_a_row?: number;
+  /** When no answer's label holds the token that ends it, so that the model would never stop. Default: stop. */
+  missing_end_token?: "stop" | "warn";
+  /** When the chat template writes a prompt otherwise on its own than within the conversation. Default: stop. */
+  prompt_mismatch?: "stop" | "warn";
+}
 
 /** @throws UserError for unknown keys or values, and for a rollback without checkpoints */
 export function healthConfig(input: HealthConfigInput | undefined, args: TrainingArguments): HealthConfig {

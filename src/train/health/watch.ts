@@ -61,6 +61,7 @@ export class HealthWatch {
       suspect.found === "weights"
         ? `Training stopped at update ${step}, whose step made weights or optimizer states that are NaN or infinite, though ${numbers}.${why} ${saved}, and nothing is written of the broken ones. Lower learning_rate, and look at weight_decay, adam_epsilon (0 divides by zero) and max_grad_norm; then ${checkpoint === undefined ? "start again" : "resume from the checkpoint"}.`
         : `Training stopped before update ${step}: ${numbers}.${why} Nothing of it reached the weights${checkpoint === undefined ? "" : `, and ${saved}`}. Look at the examples listed in ${file}; when they are in order, ${checkpoint === undefined ? "start again" : "resume from the checkpoint"} with a lower learning_rate, more warmup_steps or a lower max_grad_norm. health.non_finite: skip leaves such updates out.`,
+      { code: "not_finite" },
     );
   }
 

@@ -13,7 +13,7 @@ import { FILE_LIMITS, openRegularFile, readRegularFile } from "../../support/reg
 
 export async function runIdentity(run: {
   sequences: readonly Sequence[];
-  evaluation?: { sequences: readonly Sequence[] };
+  evaluations: readonly { name: string | undefined; sequences: readonly Sequence[] }[];
   parameters: readonly TrainedParameter[];
   model: CausalLM;
   modelFolder: string;
@@ -24,8 +24,15 @@ export async function runIdentity(run: {
     dataset: sequencesSum(run.sequences),
     parameters: parametersSum(run.parameters, run.model),
     base: await baseSum(run.modelFolder, run.adapted, run.quantization),
-    ...(run.evaluation ? { evaluation: sequencesSum(run.evaluation.sequences) } : {}),
+    ...(run.evaluations.length > 0 ? { evaluation: evaluationsSum(run.evaluations) } : {}),
   };
+}
+
+/** One without a name has the sum of its examples alone. */
+function evaluationsSum(sets: Parameters<typeof runIdentity>[0]["evaluations"]): string {
+  const sums = sets.map(({ name, sequences }) => ({ name, sum: sequencesSum(sequences) }));
+  if (sums.length === 1 && sums[0]!.name === undefined) return sums[0]!.sum;
+  return createHash("sha256").update(JSON.stringify(sums)).digest("hex");
 }
 
 function sequencesSum(sequences: readonly Sequence[]): string {

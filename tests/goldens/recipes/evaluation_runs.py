@@ -76,5 +76,30 @@ def evaluating_run(lora: dict, stopping: dict | None, args: dict) -> dict:
         }  # fmt: skip
 
 
+def named_sets() -> dict:
+    """Two evaluation sets by name; then, outside of the run, `evaluate` on them and `predict` on other rows."""
+    rows = read_rows("prompt-completion")
+    args = {**WHOLE, "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "rest_loss"}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=load_model("tiny-llama", 42, DROPOUT),
+            args=SFTConfig(output_dir=folder, **{**QUIET, **args}),
+            train_dataset=datasets.Dataset.from_list(rows),
+            eval_dataset={"first": datasets.Dataset.from_list(rows[:7]), "rest": datasets.Dataset.from_list(rows[7:15])},
+            processing_class=AutoTokenizer.from_pretrained(FIXTURES / "tiny-llama"),
+        )
+        before = trainer.evaluate()
+        trainer.train()
+        history = [steady(record) for record in trainer.state.log_history]
+        after = trainer.evaluate()
+        predicted = trainer.predict(trainer.eval_dataset["first"])
+        return {
+            "lora": DROPOUT, "args": args, "sets": {"first": [0, 7], "rest": [7, 15]}, "before": steady(before),
+            "log_history": history, "after": steady(after), "predict": steady(predicted.metrics),
+            "best_metric": trainer.state.best_metric,
+        }  # fmt: skip
+
+
 def make() -> None:
     write_json(GOLDENS / "eval-runs.json", {name: evaluating_run(*run) for name, run in RUNS.items()})
+    write_json(GOLDENS / "eval-sets.json", named_sets())

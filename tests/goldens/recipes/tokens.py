@@ -29,6 +29,15 @@ INLINE = {
         {"prompt": "Ada took", "completion": " two maps"},
         {"prompt": "Ada took ", "completion": "two maps"},
     ],
+    "tokenized": [{"input_ids": [5, 6, 7, 8]}, {"input_ids": list(range(20, 40))}],
+    "tokenized-labels": [
+        {"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]},
+        {"input_ids": [9, 10, 11], "labels": [-100, -100, -100]},
+    ],
+    "tokenized-masks": [
+        {"input_ids": [5, 6, 7, 8], "completion_mask": [0, 0, 1, 1], "assistant_masks": [0, 1, 1, 0]},
+        {"input_ids": [9, 10, 11], "completion_mask": [0, 0, 1], "assistant_masks": [0, 1, 1]},
+    ],
     "text-eos-present": [{"text": "Lagos.<|im_end|>"}, {"text": "Lagos."}, {"text": "x"}],
 }
 
@@ -52,6 +61,10 @@ CASES = {
     "conversational-prompt-completion": ("conversational-prompt-completion", {}, "tiny-llama"),
     "conversational-prompt-completion.assistant-only": ("conversational-prompt-completion", {"assistant_only_loss": True}, "tiny-llama"),
     "sharegpt": ("sharegpt", {}, "tiny-llama"),
+    "tokenized": ("tokenized", {"max_length": 6}, "tiny-llama"),
+    "tokenized-labels": ("tokenized-labels", {}, "tiny-llama"),
+    "tokenized-masks": ("tokenized-masks", {}, "tiny-llama"),
+    "tokenized-masks.completion-only": ("tokenized-masks", {"completion_only_loss": True}, "tiny-llama"),
 }  # fmt: skip
 
 

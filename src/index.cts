@@ -1,0 +1,4 @@
+/** The public API for CommonJS: `require("slimtune")`, which Node gives the same module. */
+import slimtune = require("./index.js");
+
+export = slimtune;
