@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { loadGenerator, mergeAdapter } from "../src/index.js";
 import { flush, liveTensors } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath, goldenPath, readTensors, worstDifference } from "./support/goldens.js";
 import { expectSameCurve, type RunGolden, readRunGolden, trainAs } from "./support/runGoldens.js";
 import { temporaryFolders } from "./support/temporary.js";
@@ -12,6 +13,7 @@ const runs = readdirSync(goldenPath("runs")).flatMap((file) => /^(adapter-.*)\.j
 
 const newFolder = temporaryFolders();
 afterEach(async () => {
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

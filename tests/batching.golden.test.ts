@@ -12,6 +12,7 @@ import type { TrainingArgumentsInput } from "../src/index.js";
 import { TrainingArguments } from "../src/index.js";
 import { collate } from "../src/models/batch.js";
 import { flush, liveTensors, manualSeed, setDeterministic } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath, readGoldenJson } from "./support/goldens.js";
 import { expectSameCurve, type RunGolden, readRunGolden, trainAs } from "./support/runGoldens.js";
 
@@ -32,6 +33,7 @@ const folders: string[] = [];
 afterEach(async () => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
   setDeterministic(false);
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

@@ -3,10 +3,12 @@ import { afterEach, expect, it } from "vitest";
 import { collate, paddedShape } from "../src/models/batch.js";
 import { loadCausalLM } from "../src/models/load.js";
 import { flush, liveTensors, manualSeed, ops, rngState, setRequiresGrad } from "../src/torch/index.js";
+import { releaseKeptModels } from "../src/train/keptModel.js";
 import { fixturePath } from "./support/goldens.js";
 import { addLora } from "./support/lora.js";
 
 afterEach(async () => {
+  releaseKeptModels();
   await flush();
   expect(liveTensors()).toBe(0);
 });

@@ -35,6 +35,7 @@ export type MergeDType = (typeof MERGE_DTYPES)[number];
 const STORED = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
 const FLOATS: readonly SafetensorsDtype[] = ["F32", "F16", "BF16"];
 
+/** What is merged, and where to. */
 export interface MergeOptions {
   /** An adapter's folder or hub id: a run's output_dir, a checkpoint in it, or one that PEFT wrote. */
   adapter: string;
@@ -46,7 +47,9 @@ export interface MergeOptions {
   dtype?: MergeDType;
 }
 
+/** What was written. */
 export interface Merged {
+  /** Where the merged model is. */
   folder: string;
   /** The folder of the base. */
   base: string;

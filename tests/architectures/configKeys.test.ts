@@ -81,7 +81,7 @@ const supported = supportedTypes();
 
 /** The description in text, without the config that it was read from. */
 const described = (config: Config): string =>
-  JSON.stringify({ ...parseModelConfig(JSON.stringify(config), "config.json"), source: undefined });
+  JSON.stringify({ ...parseModelConfig(JSON.stringify(config), "config.json"), text: undefined });
 
 /** Where two texts part, some of both. */
 function firstDifference(a: string, b: string): string {

@@ -27,14 +27,15 @@ export async function trainAs(
   more: TrainingArgumentsInput = {},
   model = fixturePath(golden.model),
 ) {
-  await new Trainer({
+  using trainer = new Trainer({
     model,
     dataset: fixturePath(`data/${golden.data}`),
     lora: golden.lora ?? undefined,
     quantization: golden.quantization,
     training_args: { logging_steps: 1, save_strategy: "no", use_cpu: true, ...golden.args, ...more, output_dir },
     log: () => {},
-  }).train();
+  });
+  await trainer.train();
   return JSON.parse(readFileSync(join(output_dir, "trainer_state.json"), "utf8"));
 }
 
