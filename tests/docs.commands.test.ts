@@ -90,8 +90,6 @@ describe("docs/commands.md", () => {
     }
     const logged = readFileSync(join(home, "metrics.jsonl"), "utf8").trimEnd().split("\n");
     expect(logged.map((line) => JSON.parse(line)).at(-1)).toHaveProperty("train_loss");
-    expect(readdirSync(home).sort()).toEqual(
-      expect.arrayContaining(["runs", "trainer_output", "trainer_output.1"]),
-    );
+    expect(readdirSync(home).sort()).toEqual(expect.arrayContaining(["runs", "trainer_output", "trainer_output.1"]));
   }, 120_000);
 });
