@@ -6,6 +6,7 @@ import { briefCount, briefLoss, briefRate } from "../support/words.js";
 import type { CallbackContext, TrainerCallback, TrainerControl } from "./callbacks.js";
 import { formatDuration, formatLog, jsonLog, type LogFormat, logItems } from "./logLines.js";
 
+/** Where a run is shown while it trains, and how. */
 export interface ProgressOptions {
   /** Where the bar is drawn; default: stderr, together with everything else that a run says there. */
   screen?: Terminal;
